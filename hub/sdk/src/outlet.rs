@@ -1,0 +1,118 @@
+//! The way out of a connector: deliveries through a queue bounded in bytes, under one budget for the process.
+
+use std::sync::Arc;
+
+use hub_model::{ChangeBatch, Checkpoint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
+/// are durable. A delivery without batches only moves the checkpoint.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Batches, at most one stream each; within one stream in order.
+    pub batches: Vec<ChangeBatch>,
+    /// The partitions that this delivery moves.
+    pub checkpoint: Checkpoint,
+}
+
+/// Bytes that all queues of the process may hold together.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    kibibytes: Arc<Semaphore>,
+    total: u32,
+}
+
+/// Part of the budget, given back when dropped. It travels with the rows until they are durable.
+#[derive(Debug)]
+pub struct Permit {
+    _held: OwnedSemaphorePermit,
+}
+
+/// The receiving side is gone: the connector should end quietly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outlet is shut")]
+pub struct Shut;
+
+impl Budget {
+    /// A budget of so many bytes (at least 1 KiB).
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let total = u32::try_from(bytes / 1024).unwrap_or(u32::MAX / 2).max(1);
+        Self { kibibytes: Arc::new(Semaphore::new(total as usize)), total }
+    }
+
+    /// Waits for room. A request larger than the whole budget takes all of it, so that one huge batch still passes.
+    pub async fn take(&self, bytes: usize) -> Permit {
+        let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total);
+        match Arc::clone(&self.kibibytes).acquire_many_owned(wanted).await {
+            Ok(held) => Permit { _held: held },
+            // The semaphore is never closed; waiting for ever is the only honest answer if it were.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
+    /// Bytes in use now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        (self.total as usize - self.kibibytes.available_permits().min(self.total as usize)) * 1024
+    }
+}
+
+/// Where a connector puts its deliveries. Clones share the queue (parallel snapshot readers).
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    budget: Budget,
+    queue: mpsc::Sender<(Delivery, Permit)>,
+}
+
+/// An outlet under `budget` and the queue it fills, at most `depth` deliveries deep.
+#[must_use]
+pub fn outlet(budget: Budget, depth: usize) -> (Outlet, mpsc::Receiver<(Delivery, Permit)>) {
+    let (queue, deliveries) = mpsc::channel(depth.max(1));
+    (Outlet { budget, queue }, deliveries)
+}
+
+impl Outlet {
+    /// Hands over a delivery, waiting for room.
+    ///
+    /// # Errors
+    /// [`Shut`] when nobody receives any more.
+    pub async fn deliver(&self, delivery: Delivery) -> Result<(), Shut> {
+        let bytes = delivery.batches.iter().map(ChangeBatch::bytes).sum::<usize>();
+        let permit = tokio::select! {
+            permit = self.budget.take(bytes) => permit,
+            () = self.queue.closed() => return Err(Shut),
+        };
+        self.queue.send((delivery, permit)).await.map_err(|_| Shut)
+    }
+
+    /// Returns when nobody receives any more.
+    pub async fn shut(&self) {
+        self.queue.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_budget_makes_the_sender_wait_and_a_dropped_permit_lets_it_on() {
+        let budget = Budget::new(4096);
+        let held = budget.take(10_000).await;
+        assert_eq!(budget.used(), 4096);
+        let waiting = budget.take(1);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(held);
+        assert!(futures::poll!(waiting.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_shut_outlet_ends_the_sender() {
+        let (outlet, deliveries) = outlet(Budget::new(1 << 20), 1);
+        drop(deliveries);
+        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        assert_eq!(outlet.deliver(empty).await, Err(Shut));
+    }
+}
