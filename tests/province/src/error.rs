@@ -1,0 +1,41 @@
+//! What can go wrong with the source system, with what was being done.
+
+/// A failure of the simulator.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvinceError {
+    /// The database refused or could not be reached.
+    #[error("{doing}")]
+    Postgres {
+        /// What was being done, `copying rows into public.ho_so`.
+        doing: String,
+        /// The database's own words.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The database has not been filled by this program.
+    #[error("the database has no rows of this simulator: run `province fill` first")]
+    NotFilled,
+    /// The connection string names no database.
+    #[error("the connection string names no database: add dbname=mot_cua")]
+    NoDatabase,
+    /// A file that was needed could not be read.
+    #[error("reading {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// The system's own words.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Adds what was being done to a database error.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: impl Into<String>) -> Result<T, ProvinceError>;
+}
+
+impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
+    fn doing(self, what: impl Into<String>) -> Result<T, ProvinceError> {
+        self.map_err(|source| ProvinceError::Postgres { doing: what.into(), source })
+    }
+}
