@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Turns source columns into canonical records and those into Avro: pure, synchronous, column-wise.
+//!
+//! No clock, no environment, no I/O (invariant 2 of ARCHITECTURE.md): the time is passed in.
+
+pub mod schema;
