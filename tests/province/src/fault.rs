@@ -16,6 +16,8 @@ pub enum Fault {
     BadPersonalId,
     /// Nine digits of the old identity card.
     OldPersonalId,
+    /// A personal identifier that belongs to somebody born in another year.
+    PersonalIdMismatch,
     /// No agency's code.
     BadAgencyCode,
     /// A value that the canonical schema requires is absent.
@@ -40,6 +42,7 @@ impl Fault {
             Self::BadDate => "bad-date",
             Self::BadPersonalId => "bad-personal-id",
             Self::OldPersonalId => "old-personal-id",
+            Self::PersonalIdMismatch => "personal-id-mismatch",
             Self::BadAgencyCode => "bad-agency-code",
             Self::RequiredMissing => "required-missing",
         }
@@ -54,11 +57,11 @@ pub(crate) fn flaw_of(dice: &mut Dice, flaws: &[Flaw], times: u64) -> Option<Fla
 /// A day that does not exist, as a hurried clerk types it.
 pub(crate) const IMPOSSIBLE_DAYS: &[&str] = &["31/02/1990", "30/02/2025", "32/01/2024", "15/13/2024", "31/04/2025"];
 
-/// Personal identifiers that are none: a letter among the digits, a digit too many.
-pub(crate) const BROKEN_IDS: &[&str] = &["07419900123O", "0740850012345", "074-085-001234", "07409900I234"];
+/// Personal identifiers that are none: a letter among the digits, a digit too many, no province.
+pub(crate) const BROKEN_IDS: &[&str] = &["07419900123O", "0740850012345", "099085001234", "07409900I234"];
 
 /// Old identity card numbers, nine digits.
 pub(crate) const OLD_IDS: &[&str] = &["280123456", "281987654", "280555123"];
 
 /// Codes of agencies that are none.
-pub(crate) const BROKEN_AGENCIES: &[&str] = &["H9.15", "000.00.1A.H09", "15.H09", "SO-XAY-DUNG"];
+pub(crate) const BROKEN_AGENCIES: &[&str] = &["H9.15", "000.00.1A.H09", "SO-XAY-DUNG"];

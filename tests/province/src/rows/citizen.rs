@@ -12,6 +12,7 @@ use crate::words::{DISTRICTS, MEN, STREETS, SURNAMES, WOMEN};
 const FLAWS: &[Flaw] = &[
     Flaw { fault: Fault::BadPersonalId, column: "so_cccd" },
     Flaw { fault: Fault::OldPersonalId, column: "so_cccd" },
+    Flaw { fault: Fault::PersonalIdMismatch, column: "so_cccd" },
     Flaw { fault: Fault::BadDate, column: "ngay_sinh" },
     Flaw { fault: Fault::UnknownCode, column: "gioi_tinh" },
     Flaw { fault: Fault::UnknownCode, column: "dan_toc" },
@@ -63,7 +64,7 @@ impl Citizen {
             address: address(&mut dice),
             flaw: Self::planned_flaw(seed, index),
         };
-        citizen.spoil(&mut dice);
+        citizen.spoil(&origin, &mut dice);
         citizen
     }
 
@@ -79,11 +80,12 @@ impl Citizen {
         flaw_of(&mut Dice::of(seed, purpose::CITIZEN_FLAW, index), FLAWS, ONE_IN)
     }
 
-    fn spoil(&mut self, dice: &mut Dice) {
+    fn spoil(&mut self, origin: &Origin, dice: &mut Dice) {
         let Some(flaw) = self.flaw else { return };
         match (flaw.fault, flaw.column) {
             (Fault::BadPersonalId, _) => self.personal_id = dice.pick(BROKEN_IDS).to_owned(),
             (Fault::OldPersonalId, _) => self.personal_id = dice.pick(OLD_IDS).to_owned(),
+            (Fault::PersonalIdMismatch, _) => self.personal_id = Origin { birthday: origin.birthday - 800, ..*origin }.personal_id(),
             (Fault::BadDate, _) => self.born = dice.pick(IMPOSSIBLE_DAYS).to_owned(),
             (Fault::UnknownCode, "dan_toc") => self.ethnicity = "98",
             (Fault::UnknownCode, _) => self.gender = "X",
@@ -93,6 +95,7 @@ impl Citizen {
 }
 
 /// What a person was born with; the personal identifier follows from it.
+#[derive(Clone, Copy)]
 struct Origin {
     woman: bool,
     birthday: i64,

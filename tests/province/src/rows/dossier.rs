@@ -138,7 +138,7 @@ impl Dossier {
             (Fault::UnknownCode, _) => self.status = "XLL",
             (Fault::BadDate, _) => self.due = dice.pick(IMPOSSIBLE_DAYS).to_owned(),
             (Fault::BadAgencyCode, _) => self.agency = dice.pick(BROKEN_AGENCIES).to_owned(),
-            (Fault::RequiredMissing, _) => self.received = None,
+            _ => self.received = None,
         }
     }
 }
