@@ -1,0 +1,204 @@
+//! Lanes: exactly once, in order, fenced.
+
+use hub_kafka::{Health, LaneError};
+use hub_model::Checkpoint;
+use serde_json::json;
+
+use crate::fixture::{Ground, at, header, kafka, position, publish, run_source, submit, system};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_arrive_in_order_with_keys_headers_timestamps_and_tombstones() {
+    let ground = Ground::prepare(kafka(), "form", &[]).await;
+    let lane = ground.lane();
+    let session = lane.open(&system("form")).await.unwrap().session;
+    let mut block = ground.block(&["created", "deleted", ""]);
+    block.tombstones = vec![1];
+    block.headers = vec![header(1, "__debezium.newkey", "k9"), header(1, "second", ""), header(2, "third", "3")];
+    let committed = publish(&lane, &session, vec![block], at(1)).await.unwrap();
+    assert_eq!((committed.records, committed.bytes), (4, "createddeletedk0k1k2".len()));
+
+    let records = ground.records().await;
+    let seen: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
+            (record.key.as_deref().unwrap(), record.value.as_deref(), record.timestamp.unwrap() % 1000, headers)
+        })
+        .collect();
+    let expected = [
+        (&b"k0"[..], Some(&b"created"[..]), 0, vec![]),
+        (b"k1", Some(b"deleted"), 1, vec![("__debezium.newkey", &b"k9"[..]), ("second", b"")]),
+        (b"k1", None, 1, vec![]),
+        (b"k2", Some(b""), 2, vec![("third", b"3")]),
+    ];
+    assert_eq!(seen, expected);
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoint_read_back_is_the_last_that_was_committed() {
+    let ground = Ground::prepare(kafka(), "checkpoint", &[]).await;
+    let lane = ground.lane();
+    let (one, other) = (system("one"), system("other"));
+    let opened = lane.open(&one).await.unwrap();
+    assert_eq!(opened.checkpoint, Checkpoint::empty());
+    let mut first = Checkpoint::empty();
+    first.set("wal", json!({"lsn": 7, "ordinal": 1}));
+    first.set("snapshot/public.a", json!({"chunks": [[0, null]]}));
+    first.set("slot", json!("hub_one"));
+    publish(&lane, &opened.session, vec![ground.block(&["1"])], first).await.unwrap();
+    let mut second = Checkpoint::empty();
+    second.set("wal", json!({"lsn": 9, "ordinal": 0}));
+    second.remove("snapshot/public.a");
+    publish(&lane, &opened.session, vec![], second).await.unwrap();
+    let session = lane.open(&other).await.unwrap().session;
+    publish(&lane, &session, vec![], at(5)).await.unwrap();
+
+    let mut expected = Checkpoint::empty();
+    expected.set("wal", json!({"lsn": 9, "ordinal": 0}));
+    expected.set("slot", json!("hub_one"));
+    assert_eq!(ground.checkpoint(&one).await, expected);
+    assert_eq!(lane.open(&one).await.unwrap().checkpoint, expected);
+    let all = hub_kafka::checkpoints::read_all(&ground.config, &ground.checkpoints).await.unwrap();
+    assert_eq!(all, [(one, expected), (other, at(5))].into());
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_publications_arrive_once_and_in_order() {
+    let ground = Ground::prepare(kafka(), "order", &[]).await;
+    let lane = ground.lane();
+    let numbers = system("numbers");
+    assert_eq!(run_source(&ground, &lane, &numbers, 20_000, 7).await, 0);
+    assert_eq!(ground.values().await, (0..20_000).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(position(&ground.checkpoint(&numbers).await), 20_000);
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_lane_of_the_same_name_commits_nothing_more() {
+    let ground = Ground::prepare(kafka(), "zombie", &[]).await;
+    let zombie = ground.lane();
+    let name = system("fenced");
+    let old = zombie.open(&name).await.unwrap().session;
+    publish(&zombie, &old, vec![ground.block(&["before"])], at(1)).await.unwrap();
+
+    let heir = ground.lane();
+    let opened = heir.open(&name).await.unwrap();
+    assert_eq!(position(&opened.checkpoint), 1);
+    let refused = publish(&zombie, &old, vec![ground.block(&["zombie"])], at(2)).await;
+    assert!(matches!(refused, Err(LaneError::Fenced { .. })), "{refused:?}");
+    assert!(matches!(*zombie.health().borrow(), Health::Fenced));
+    assert!(matches!(zombie.open(&name).await, Err(LaneError::Fenced { .. })));
+    publish(&heir, &opened.session, vec![ground.block(&["after"])], at(2)).await.unwrap();
+
+    assert_eq!(ground.values().await, ["before", "after"]);
+    zombie.stop().await;
+    heir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_too_large_for_the_lane_is_refused_alone_and_named() {
+    let mut config = kafka();
+    config.max_record_bytes = 10_000;
+    let ground = Ground::prepare(config, "large", &[]).await;
+    let lane = ground.lane();
+    let (big, small) = (system("big"), system("small"));
+    let big_session = lane.open(&big).await.unwrap().session;
+    let small_session = lane.open(&small).await.unwrap().session;
+    let huge = "x".repeat(10_000);
+    let refused = submit(&lane, &big_session, vec![ground.block(&["fits", &huge])], at(1)).await;
+    let queued = submit(&lane, &big_session, vec![ground.block(&["queued behind it"])], at(2)).await;
+    publish(&lane, &small_session, vec![ground.block(&["neighbour"])], at(1)).await.unwrap();
+    match refused.await.unwrap() {
+        Err(LaneError::TooLarge { system, topic, bytes, limit }) => {
+            assert_eq!((system, &*topic, bytes, limit), (big.clone(), &*ground.topic, 10_002, Some(lane.record_limit())));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(queued.await.unwrap(), Err(LaneError::Stale { .. })));
+
+    let opened = lane.open(&big).await.unwrap();
+    assert_eq!(position(&opened.checkpoint), 0);
+    publish(&lane, &opened.session, vec![ground.block(&["rejected instead"])], at(2)).await.unwrap();
+    assert_eq!(ground.values().await, ["neighbour", "rejected instead"]);
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_too_large_for_its_topic_aborts_and_names_the_system() {
+    let ground = Ground::prepare(kafka(), "topic-limit", &[("max.message.bytes", "5000")]).await;
+    let lane = ground.lane();
+    let big = system("big");
+    let session = lane.open(&big).await.unwrap().session;
+    // Random letters, so that compression does not make it fit.
+    let huge: String = (0_u32..9_000).map(|i| char::from(b'a' + u8::try_from(i.wrapping_mul(2_654_435_761) >> 28).unwrap())).collect();
+    let refused = publish(&lane, &session, vec![ground.block(&["1", "2", &huge])], at(1)).await;
+    match refused {
+        Err(LaneError::TooLarge { system, topic, limit: None, .. }) => {
+            assert_eq!((system, &*topic), (big.clone(), &*ground.topic));
+        }
+        other => panic!("{other:?}"),
+    }
+    let opened = lane.open(&big).await.unwrap();
+    assert_eq!(position(&opened.checkpoint), 0);
+    publish(&lane, &opened.session, vec![ground.block(&["1", "2"])], at(1)).await.unwrap();
+    assert_eq!(ground.values().await, ["1", "2"]);
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_is_named() {
+    let ground = Ground::prepare(kafka(), "no-topic", &[]).await;
+    let lane = ground.lane();
+    let lost = system("lost");
+    let session = lane.open(&lost).await.unwrap().session;
+    let mut block = ground.block(&["1"]);
+    block.topic = "test-there-is-no-such-topic".into();
+    let refused = publish(&lane, &session, vec![block], at(1)).await;
+    match refused {
+        Err(LaneError::NoTopic { topic, .. }) => assert_eq!(&*topic, "test-there-is-no-such-topic"),
+        other => panic!("{other:?}"),
+    }
+    let opened = lane.open(&lost).await.unwrap();
+    publish(&lane, &opened.session, vec![ground.block(&["1"])], at(1)).await.unwrap();
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_session_ends_the_old_one() {
+    let ground = Ground::prepare(kafka(), "session", &[]).await;
+    let lane = ground.lane();
+    let name = system("twice");
+    let old = lane.open(&name).await.unwrap().session;
+    let new = lane.open(&name).await.unwrap().session;
+    let refused = publish(&lane, &old, vec![ground.block(&["old"])], at(1)).await;
+    assert!(matches!(refused, Err(LaneError::Stale { .. })), "{refused:?}");
+    publish(&lane, &new, vec![ground.block(&["new"])], at(1)).await.unwrap();
+    assert_eq!(ground.values().await, ["new"]);
+    lane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_lane_answers_everything() {
+    let ground = Ground::prepare(kafka(), "stopped", &[]).await;
+    let lane = ground.lane();
+    let session = lane.open(&system("last")).await.unwrap().session;
+    let outcomes: Vec<_> = {
+        let mut outcomes = Vec::new();
+        for number in 0..20 {
+            outcomes.push(submit(&lane, &session, vec![ground.block(&["x"])], at(number)).await);
+        }
+        outcomes
+    };
+    lane.stop().await;
+    let mut committed = 0;
+    for outcome in outcomes {
+        match outcome.await.unwrap() {
+            Ok(_) => committed += 1,
+            Err(LaneError::Stopped { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ground.values().await.len(), committed);
+}
