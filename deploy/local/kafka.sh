@@ -59,13 +59,12 @@ EOF
   }
 }
 
-kafka_ready() { listens "$KAFKA_PORT" && grep -q 'Kafka Server started' "$LOGS/kafka.log"; }
-
 kafka_up() {
   local pid
   kafka_fetch
   if pid=$(pid_of kafka); then
-    kafka_ready || wait_for 20 kafka "$LOGS/kafka.log" kafka_ready
+    require_port kafka "$KAFKA_PORT"
+    wait_for 20 kafka "$LOGS/kafka.log" kafka_answers
     good "Kafka is up on 127.0.0.1:$KAFKA_PORT (pid $pid, reused)"
     return
   fi
@@ -80,7 +79,7 @@ kafka_up() {
     exec setsid java -Xms256m -Xmx1g -cp "$KAFKA_LIBS/*" -Dlog4j2.configurationFile="$LOCAL_DIR/log4j2.properties" \
       -Dhub.checkout="$ROOT" kafka.Kafka server.properties
   ) >>"$LOGS/kafka.log" 2>&1 </dev/null 9>&- &
-  record kafka $!
-  wait_for 60 kafka "$LOGS/kafka.log" kafka_ready
+  record kafka $! "$KAFKA_PORT"
+  wait_for 60 kafka "$LOGS/kafka.log" kafka_answers
   good "Kafka $KAFKA_VERSION is up on 127.0.0.1:$KAFKA_PORT (pid $(pid_of kafka))"
 }

@@ -27,7 +27,8 @@ pg_up() {
   local name=$1 bin=$2 port=$3 variable=$4 home data log pid
   home=$(pg_home)/$name data=$home/data log=$home/server.log
   if pid=$(pid_of "$name"); then
-    wait_for 20 "$name" "$log" pg_answers "$name" "$port"
+    require_port "$name" "$port"
+    wait_for 20 "$name" "$log" pg_answers "$port"
     good "$name is up on 127.0.0.1:$port (pid $pid, reused)"
     return
   fi
@@ -44,11 +45,9 @@ pg_up() {
     tail -n 15 "$log" 2>/dev/null | sed 's/^/  /' >&2
     die "$name does not start; its log is $log"
   }
-  record "$name" "$(head -n 1 "$data/postmaster.pid")"
+  record "$name" "$(head -n 1 "$data/postmaster.pid")" "$port"
   good "PostgreSQL $("$bin/postgres" --version | cut -d' ' -f3) is up on 127.0.0.1:$port (pid $(pid_of "$name"))"
 }
-
-pg_answers() { listens "$2"; }
 
 pg_create() {
   local bin=$1 home=$2

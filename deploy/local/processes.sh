@@ -2,18 +2,26 @@
 # shellcheck shell=bash
 
 # A pid is recorded with its start time, so that a number given to another program later is never taken for ours.
-start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# A process that has ended but was not yet waited for (state Z) has none.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
-# record NAME PID: PID is ours from now on.
+# record NAME PID PORT: PID is ours from now on.
 record() {
   mkdir -p "$PIDS"
-  printf '%s %s\n' "$2" "$(start_time "$2")" >"$PIDS/$1.pid"
+  printf '%s %s %s\n' "$2" "$(start_time "$2")" "$3" >"$PIDS/$1.pid"
+}
+
+# require_port NAME PORT: stops when NAME, which runs, was started for another port than is asked for now.
+require_port() {
+  local pid started port
+  read -r pid started port <"$PIDS/$1.pid"
+  [ "$port" = "$2" ] || die "$1 runs already on port $port (pid $pid), not on $2 as asked: make down first"
 }
 
 # pid_of NAME: prints the pid if what was recorded still runs, else fails.
 pid_of() {
   local pid started
-  read -r pid started 2>/dev/null <"$PIDS/$1.pid" || return 1
+  read -r pid started _ 2>/dev/null <"$PIDS/$1.pid" || return 1
   [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] || return 1
   printf '%s\n' "$pid"
 }
@@ -40,6 +48,19 @@ stop() {
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# answers PORT REQUEST BYTES: whether the service there answers REQUEST (as printf writes it) with BYTES bytes within 3 s.
+# The kernel accepts connections for a process that hangs, so an open port alone says little.
+answers() {
+  # shellcheck disable=SC2016,SC2059
+  timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "$1" >&3 && [ "$(head -c "$2" <&3 | wc -c)" = "$2" ]' "$@" 2>/dev/null
+}
+
+# An ApiVersions request of version 0, and the length of its reply.
+kafka_answers() { answers "$KAFKA_PORT" '\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff' 4; }
+
+# pg_answers PORT: an SSLRequest, which is answered by one letter.
+pg_answers() { answers "$1" '\0\0\0\x08\x04\xd2\x16\x2f' 1; }
+
 # holder PORT: in words, the process that listens on PORT; found through /proc so that no package is needed.
 holder() {
   local inode fd pid
@@ -60,22 +81,28 @@ holder() {
 # require_free PORT VARIABLE: stops with the holder's name when PORT is taken.
 require_free() {
   listens "$1" || return 0
-  complain "port $1 is taken by $(holder "$1")"
-  say "  end that process, or choose another port: $2=… make up" >&2
+  local who
+  who=$(holder "$1")
+  complain "port $1 is taken by $who"
+  case $who in
+    *" in "*"/.local/"*) say "  the stack of another checkout: make -C $(sed 's:/\.local/.*::; s:.* in ::' <<<"$who") down" >&2 ;;
+    *) say "  end that process" >&2 ;;
+  esac
+  say "  or choose another port: $2=… make up" >&2
   exit 1
 }
 
 # wait_for SECONDS NAME LOG COMMAND…: until COMMAND succeeds; when NAME has died or time is up, shows the end of its LOG.
 wait_for() {
-  local limit=$(($1 * 10)) name=$2 log=$3 waited=0
+  local limit=$((SECONDS + $1)) name=$2 log=$3
   shift 3
   until "$@" >/dev/null 2>&1; do
-    if ! pid_of "$name" >/dev/null || [ "$waited" -ge "$limit" ]; then
-      complain "$name does not come up; the end of its log ($log):"
+    if ! pid_of "$name" >/dev/null || [ "$SECONDS" -ge "$limit" ]; then
+      complain "$name does not answer; the end of its log ($log):"
       tail -n 15 "$log" 2>/dev/null | sed 's/^/  /' >&2 || true
+      say "  make down, then make up, starts it anew" >&2
       exit 1
     fi
     sleep 0.1
-    waited=$((waited + 1))
   done
 }

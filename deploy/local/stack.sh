@@ -33,6 +33,15 @@ down() {
   done
 }
 
+# healthy NAME PORT: whether what runs answers.
+healthy() {
+  case $1 in
+    kafka) kafka_answers ;;
+    postgres*) pg_answers "$2" ;;
+    *) true ;;
+  esac
+}
+
 status() {
   local name port pid all=0
   printf '%-12s %-8s %-8s %-8s %s\n' service state port pid log
@@ -40,7 +49,7 @@ status() {
     read -r name port <<<"$name"
     if ! pid=$(pid_of "$name"); then
       printf '%-12s %-8s %-8s %-8s\n' "$name" down "$port" -
-    elif [ "$port" = - ] || listens "$port"; then
+    elif healthy "$name" "$port"; then
       printf '%-12s %s%-8s%s %-8s %-8s %s\n' "$name" "$GREEN" up "$PLAIN" "$port" "$pid" "$LOGS/$name.log"
     else
       printf '%-12s %s%-8s%s %-8s %-8s %s\n' "$name" "$RED" broken "$PLAIN" "$port" "$pid" "$LOGS/$name.log"
