@@ -2,4 +2,7 @@
 //!
 //! No clock, no environment, no I/O (invariant 2 of ARCHITECTURE.md): the time is passed in.
 
+pub mod functions;
+pub mod normalise;
+pub mod encode;
 pub mod schema;

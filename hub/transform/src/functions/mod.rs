@@ -19,7 +19,7 @@ use std::sync::Arc;
 use datafusion_expr::ScalarUDF;
 
 pub(crate) use bound::{Bound, BoundFunction};
-pub(crate) use codes::{CodeTable, Fast};
+pub(crate) use codes::{CodeTable, Fast, Fnv};
 pub use codes::{Code, CodeList, CodeListFault, CodeLists};
 pub use faults::Refusal;
 use bound::Unbound;

@@ -19,7 +19,8 @@ const COMMUNE: Refusal = Refusal::new("bad-commune-code", "a commune code has 5 
 pub(super) fn tax_code(text: &str, out: &mut String) -> Outcome {
     let (main, branch) = match text.trim().split_once('-').filter(|(main, _)| main.bytes().filter(u8::is_ascii_digit).count() >= 9) {
         Some((main, branch)) if branch.trim().len() == 3 => (main, branch.trim()),
-        _ => (text, ""),
+        Some(_) => return Outcome::Refused(TAX_LENGTH),
+        None => (text, ""),
     };
     match tidy_number(main, out) {
         Tidied::Blank => return Outcome::Null,
