@@ -27,7 +27,7 @@ kafka_java() {
 
 kafka_configure() {
   local data=$STATE/kafka
-  mkdir -p "$data" "$LOGS"
+  mkdir -p "$data/tmp" "$LOGS"
   cat >"$data/server.properties" <<EOF
 process.roles=broker,controller
 node.id=1
@@ -77,7 +77,7 @@ kafka_up() {
   (
     cd "$STATE/kafka"
     exec setsid java -Xms256m -Xmx1g -cp "$KAFKA_LIBS/*" -Dlog4j2.configurationFile="$LOCAL_DIR/log4j2.properties" \
-      -Dhub.checkout="$ROOT" kafka.Kafka server.properties
+      -Djava.io.tmpdir="$STATE/kafka/tmp" -XX:-UsePerfData kafka.Kafka server.properties
   ) >>"$LOGS/kafka.log" 2>&1 </dev/null 9>&- &
   record kafka $! "$KAFKA_PORT"
   wait_for 60 kafka "$LOGS/kafka.log" kafka_answers

@@ -15,6 +15,14 @@ pub enum ProvinceError {
     /// The database has not been filled by this program.
     #[error("the database has no rows of this simulator: run `province fill` first")]
     NotFilled,
+    /// The readers of the replication slots are too slow, or there are none.
+    #[error("{slots} replication slots, {behind} bytes of log not confirmed in time: is `hub run` at work? its log tells")]
+    NotConfirmed {
+        /// Slots of the database.
+        slots: u64,
+        /// Bytes that the slowest has not confirmed.
+        behind: u64,
+    },
     /// The connection string names no database.
     #[error("the connection string names no database: add dbname=mot_cua")]
     NoDatabase,

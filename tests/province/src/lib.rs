@@ -5,6 +5,7 @@
 //! - [`create`] makes the database, its tables and the role of the hub
 //! - [`fill`] loads it by `COPY`
 //! - [`change`] inserts, updates and deletes in small transactions
+//! - [`settle`] waits until a hub has confirmed all of it
 //! - [`expect`] tells how many rows there are and which of them must be rejected, and why
 //!
 //! What must be rejected is kept in the table `province.known_rejects`, which no publication holds.
@@ -19,6 +20,7 @@ mod expect;
 mod fault;
 mod fill;
 mod rows;
+mod settle;
 mod tcvn3;
 mod words;
 
@@ -29,3 +31,4 @@ pub use expect::{Expectation, StreamExpectation, expect};
 pub use fault::{Fault, Flaw};
 pub use fill::{FillPlan, Filled, fill};
 pub use rows::{Agency, Citizen, Dossier, Step};
+pub use settle::settle;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use hub_tests_province::{Access, Amount, ChangePlan, FillPlan, ProvinceError, change, create, expect, fill};
+use hub_tests_province::{Access, Amount, ChangePlan, FillPlan, ProvinceError, change, create, expect, fill, settle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_postgres::Config;
 
@@ -63,10 +63,21 @@ enum Command {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Wait until a hub has confirmed everything that is committed now.
+    Settle {
+        #[command(flatten)]
+        target: Target,
+        /// Give up after so many seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Print as JSON what a hub must find and what it must reject.
     Expect {
         #[command(flatten)]
         target: Target,
+        /// Print only how many rows a hub must take up, rejected ones included.
+        #[arg(long)]
+        captured: bool,
     },
 }
 
@@ -97,9 +108,18 @@ async fn run(command: Command) -> Result<(), ProvinceError> {
             let amount = count.map_or_else(|| Amount::Time(Duration::from_secs(seconds.unwrap_or(10))), Amount::Rows);
             work(&target.dsn, ChangePlan { rate, amount }).await
         }
-        Command::Expect { target } => {
+        Command::Settle { target, seconds } => {
+            let waited = settle(&target.dsn, Duration::from_secs(seconds)).await?;
+            println!("the hub has confirmed every change ({} ms after the last)", waited.as_millis());
+            Ok(())
+        }
+        Command::Expect { target, captured } => {
             let found = expect(&target.dsn).await?;
-            println!("{}", serde_json::json!(found));
+            if captured {
+                println!("{}", found.streams.values().map(|stream| stream.captured).sum::<u64>());
+            } else {
+                println!("{}", serde_json::json!(found));
+            }
             Ok(())
         }
     }
