@@ -77,7 +77,8 @@ impl Catalogue {
         self.resolve(name, oid, typmod, &sql_type)
     }
 
-    fn resolve(&self, name: &str, oid: u32, typmod: i32, sql_type: &str) -> ColumnType {
+    /// Resolves a column whose type the server has already written out.
+    pub(crate) fn resolve(&self, name: &str, oid: u32, typmod: i32, sql_type: &str) -> ColumnType {
         let entry = self.types.get(&oid);
         let kind = entry.map_or_else(|| Kind::of_builtin(oid, typmod).unwrap_or(Kind::Opaque), |entry| entry.kind(typmod));
         let quoted = quote_identifier(name);
@@ -112,8 +113,7 @@ fn type_entry(row: &Row) -> Result<(u32, TypeEntry), tokio_postgres::Error> {
     Ok((row.try_get(0)?, entry))
 }
 
-/// The columns of one table that its stream carries, in order. Generated columns are among them only where the server can
-/// publish them (stored ones, PostgreSQL 18, `publish_generated_columns = stored`).
+/// The columns of one table that its stream carries, in order: all but generated ones.
 ///
 /// # Errors
 /// What [`classify`] makes of the server's answer; no columns where the table is not there.
@@ -121,9 +121,7 @@ pub async fn load_columns(client: &Client, catalogue: &Catalogue, table: u32) ->
     const COLUMNS: &str = "
         SELECT attname, atttypid, atttypmod, pg_catalog.format_type(atttypid, atttypmod)
         FROM pg_catalog.pg_attribute
-        WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
-          AND (attgenerated = '' OR attgenerated = 's' AND pg_catalog.current_setting('server_version_num')::int >= 180000)
-        ORDER BY attnum";
+        WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
     let doing = || format!("reading the columns of table {table}");
     let rows = client.query(COLUMNS, &[&table]).await.map_err(|error| classify(doing(), error))?;
     rows.iter()

@@ -1,0 +1,178 @@
+//! `hub check` says in words what is wrong with a source, and its remedies mend it.
+
+use std::path::Path;
+
+use hub_connector_postgres::client::Server;
+use hub_connector_postgres::config::PostgresConfig;
+use hub_connector_postgres::probe::probe;
+use hub_sdk::model::{StreamName, SystemName};
+use hub_sdk::{Finding, Probe, StreamRequest};
+use serde_json::json;
+
+use crate::own_server::{HBA, OwnServer};
+use crate::source::{Source, port, port18};
+
+pub(crate) async fn check(config: &PostgresConfig, streams: &[(&str, &[&str])]) -> Probe {
+    let server = Server::new(config, Path::new("/")).unwrap();
+    let requests: Vec<_> = streams
+        .iter()
+        .map(|(stream, columns)| StreamRequest {
+            stream: StreamName::new(stream).unwrap(),
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+        })
+        .collect();
+    let system = SystemName::new(&config.database.replace('_', "-")).unwrap();
+    let answer = probe(&server, config, &system, &requests).await.unwrap();
+    server.close();
+    answer
+}
+
+pub(crate) fn fatal(probe: &Probe) -> Vec<&'static str> {
+    probe.findings.iter().filter(|finding| finding.fatal).map(|finding| finding.code).collect()
+}
+
+fn finding<'a>(probe: &'a Probe, code: &str) -> &'a Finding {
+    probe.findings.iter().find(|finding| finding.code == code).unwrap_or_else(|| panic!("no {code} in {:?}", probe.findings))
+}
+
+fn remedy<'a>(probe: &'a Probe, code: &str) -> &'a str {
+    finding(probe, code).remedy.as_deref().unwrap()
+}
+
+const READY: &str = "
+    GRANT CREATE ON DATABASE \"$database\" TO $role;
+    CREATE TABLE public.ho_so (id integer PRIMARY KEY, ten text, dai integer GENERATED ALWAYS AS (length(ten)) STORED);
+    ALTER TABLE public.ho_so OWNER TO $role;";
+
+async fn ready(port: u16) -> Source {
+    let source = Source::create(port, "SELECT 1").await;
+    source.run(&READY.replace("$database", &source.database)).await;
+    source
+}
+
+#[tokio::test]
+async fn a_source_that_is_set_up_is_ready_on_every_version() {
+    for port in [Some(port()), port18()].into_iter().flatten() {
+        let source = ready(port).await;
+        let answer = check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await;
+        assert!(answer.is_ready(), "{:?}", answer.findings);
+        assert!(answer.server.starts_with("PostgreSQL 1"), "{}", answer.server);
+        assert_eq!(answer.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["wal-keep-unbounded"]);
+        source.remove().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_says_which_part_of_it_is_wrong() {
+    let source = ready(port()).await;
+    for (over, code) in [
+        (json!({"password": "wrong"}), "wrong-password"),
+        (json!({"password": ""}), "authentication"),
+        (json!({"user": "nobody_at_all"}), "wrong-password"),
+        (json!({"database": "no_such_database"}), "no-such-database"),
+        (json!({"tls": {"mode": "require"}}), "tls-refused"),
+        (json!({"port": 1}), "unreachable"),
+        (json!({"host": "no-such-host.invalid"}), "unreachable"),
+    ] {
+        let answer = check(&source.config(over.clone()), &[]).await;
+        assert_eq!(fatal(&answer), [code], "{over}: {:?}", answer.findings);
+        let shown = format!("{:?}", answer.findings);
+        assert!(!shown.contains("wrong\"") && !shown.contains(crate::source::PASSWORD), "{shown}");
+    }
+    source.run(&format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC, $role", source.database)).await;
+    let answer = check(&source.config(json!({})), &[]).await;
+    assert_eq!(fatal(&answer), ["no-connect-right"]);
+    source.run(remedy(&answer, "no-connect-right")).await;
+    source.run("ALTER ROLE $role NOLOGIN").await;
+    let answer = check(&source.config(json!({})), &[]).await;
+    assert_eq!(fatal(&answer), ["no-login-right"]);
+    source.run(remedy(&answer, "no-login-right")).await;
+    assert!(check(&source.config(json!({})), &[]).await.is_ready());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_told_together_and_their_remedies_mend_them() {
+    let source = ready(port()).await;
+    source
+        .run(
+            "ALTER ROLE $role NOREPLICATION;
+             CREATE SCHEMA kin; CREATE TABLE kin.t (id integer PRIMARY KEY);
+             CREATE TABLE public.an (id integer PRIMARY KEY); GRANT SELECT ON public.an TO $role;
+             ALTER TABLE public.an ENABLE ROW LEVEL SECURITY;",
+        )
+        .await;
+    let streams: &[(&str, &[&str])] = &[("kin.t", &[]), ("public.an", &[])];
+    let answer = check(&source.config(json!({})), streams).await;
+    assert_eq!(fatal(&answer), ["no-replication-right", "no-select-right", "row-security", "publication-not-creatable"]);
+    for code in fatal(&answer) {
+        let statement = remedy(&answer, code).split_once("run: ").map_or(remedy(&answer, code), |(_, statement)| statement);
+        source.run(statement).await;
+    }
+    let answer = check(&source.config(json!({})), streams).await;
+    assert_eq!(fatal(&answer), Vec::<&str>::new(), "{:?}", answer.findings);
+    let more: &[(&str, &[&str])] = &[("kin.t", &[]), ("public.ho_so", &["id"])];
+    let answer = check(&source.config(json!({})), more).await;
+    assert_eq!(fatal(&answer), ["publication-lacks-table"]);
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn what_is_mapped_and_not_there_is_told_with_what_may_be_meant() {
+    let source = ready(port()).await;
+    source
+        .run(
+            "CREATE VIEW public.xem AS SELECT 1 AS a; CREATE TABLE public.tran (a integer); ALTER TABLE public.tran OWNER TO $role;
+             CREATE TABLE public.khong (a integer PRIMARY KEY); ALTER TABLE public.khong REPLICA IDENTITY NOTHING;
+             ALTER TABLE public.khong OWNER TO $role;",
+        )
+        .await;
+    let answer = check(
+        &source.config(json!({})),
+        &[("Public.Ho_So", &[]), ("public.xem", &[]), ("public.ho_so", &["Ten", "dai", "ma"]), ("public.tran", &[]), ("public.khong", &[]), ("a.b", &[])],
+    )
+    .await;
+    assert_eq!(
+        fatal(&answer),
+        [
+            "table-missing", "not-a-table", "table-missing", "column-missing", "generated-column-mapped", "column-missing",
+            "replica-identity-nothing", "no-key",
+        ],
+        "{:?}",
+        answer.findings
+    );
+    assert_eq!(remedy(&answer, "table-missing"), "did you mean public.ho_so?");
+    assert_eq!(remedy(&answer, "column-missing"), "did you mean ten?");
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_slot_of_somebody_else_is_not_taken_over() {
+    let source = ready(port()).await;
+    let slot = format!("hub_{}", source.database);
+    source.run(&format!("SELECT pg_create_physical_replication_slot('{slot}')")).await;
+    let answer = check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await;
+    assert_eq!(fatal(&answer), ["slot-taken"]);
+    source.run(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_prepared_is_told_all_of_it_at_once() {
+    let own = OwnServer::start("wal_level = replica\nmax_replication_slots = 1\nmax_wal_senders = 0", HBA);
+    let source = ready(own.port).await;
+    source.run("SELECT pg_create_physical_replication_slot('held')").await;
+    let answer = check(&source.config(json!({"failover": true})), &[("public.ho_so", &["ten"])]).await;
+    assert_eq!(fatal(&answer), ["wal-level", "no-free-slot", "no-free-walsender"]);
+    assert_eq!(finding(&answer, "failover-unsupported").fatal, false);
+    assert_eq!(remedy(&answer, "wal-level"), "ALTER SYSTEM SET wal_level = logical; then restart the server");
+}
+
+#[tokio::test]
+async fn a_standby_is_told_from_a_primary() {
+    let primary = OwnServer::start("wal_level = logical", HBA);
+    let source = ready(primary.port).await;
+    let standby = OwnServer::standby_of(&primary);
+    let answer = check(&source.config(json!({"port": standby.port})), &[]).await;
+    assert_eq!(fatal(&answer), ["standby-server"]);
+}
