@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Runs systems: desired state, supervision, the pipeline from a connector to a lane, and what follows from errors.
+
+mod error;
+mod node;
+pub mod pipeline;
+pub mod policy;
+pub mod prepare;
+mod schemas;
+mod session;
+pub mod spec;
+pub mod status;
+mod supervisor;
+
+pub use error::RunError;
+pub use schemas::{RegisterError, SchemaRegistrar};
+pub use node::{Node, NodeInput, SecretResolver, reach_kafka};

@@ -74,6 +74,8 @@ type Open = fn(Value, OpenContext) -> Answer<'static, Arc<dyn DynConnector>>;
 pub struct Kind {
     /// Its name in `connector:` of a system file.
     pub name: &'static str,
+    /// Its name in the envelope's `source.connector`.
+    pub source: &'static str,
     schema: fn() -> Value,
     check: fn(&Value) -> Vec<ConfigFault>,
     abilities: fn(&Value) -> Option<Abilities>,
@@ -86,6 +88,7 @@ impl Kind {
     pub fn of<C: Connector>() -> Self {
         Self {
             name: C::NAME,
+            source: C::SOURCE,
             schema: || serde_json::to_value(schemars::schema_for!(C::Config)).unwrap_or(Value::Bool(true)),
             check: |config| match parse::<C>(config) {
                 Ok(config) => C::check(&config),

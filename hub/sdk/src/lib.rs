@@ -19,7 +19,7 @@ pub use error::{ErrorKind, SourceError};
 pub use hub_model as model;
 pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet};
 pub use secret::Secret;
-pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape};
+pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape, StreamText};
 
 use hub_model::{Checkpoint, StreamName, SystemName};
 
@@ -71,6 +71,8 @@ impl Default for BatchLimits {
 pub trait Connector: Sized + Send + Sync + 'static {
     /// The name in `connector:` of a system file.
     const NAME: &'static str;
+    /// Its name in the envelope's `source.connector`, in Debezium's words.
+    const SOURCE: &'static str = Self::NAME;
     /// Its `config:` section. Unknown keys must be refused (`#[serde(deny_unknown_fields)]`).
     type Config: serde::de::DeserializeOwned + schemars::JsonSchema + Send;
 

@@ -51,6 +51,12 @@ impl Budget {
         }
     }
 
+    /// Bytes that may be in use.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.total as usize * 1024
+    }
+
     /// Bytes in use now.
     #[must_use]
     pub fn used(&self) -> usize {

@@ -1,0 +1,105 @@
+//! `hub run`: applies the configuration and runs its systems until interrupted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use hub_engine::spec::Naming;
+use hub_engine::{Node, NodeInput};
+use hub_telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::Global;
+use crate::config::{Folder, HubFile, secrets};
+use crate::failure::Failure;
+use crate::{http, setup};
+
+/// Options of `hub run`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Configuration folder; the same as --config.
+    folder: Option<PathBuf>,
+    /// Only these systems; all without.
+    #[arg(long, value_name = "SYSTEM")]
+    only: Vec<String>,
+    /// Forget the checkpoint of a system, drop its slot and read it anew from a snapshot.
+    #[arg(long, value_name = "SYSTEM")]
+    resnapshot: Vec<String>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
+    let directory = options.folder.as_deref().unwrap_or(&global.config);
+    let kinds = hub_connectors::kinds();
+    let folder = Folder::read(directory, &kinds);
+    let (Some(hub), true) = (folder.hub, folder.faults.is_empty()) else {
+        return Err(Failure::Config(folder.faults));
+    };
+    let systems: Vec<_> = folder
+        .systems
+        .into_iter()
+        .map(|system| system.desired)
+        .filter(|desired| options.only.is_empty() || options.only.contains(&desired.spec.system))
+        .collect();
+    let stop = interrupted()?;
+    let metrics = Metrics::new().map_err(|error| Failure::unavailable("setting up metrics", error))?;
+    // The operators' port is opened first: a second hub on the same machine fails before it fences the first one.
+    let listener = http::listen("metrics", hub.http.listen).await?;
+    let node = tokio::select! {
+        node = start(&hub, metrics.clone(), kinds) => Arc::new(node?),
+        () = stop.cancelled() => return Ok(()),
+    };
+    let face = http::Face { node: Arc::clone(&node), metrics };
+    let server = tokio::spawn(async move { axum::serve(listener, http::router(face)).await });
+    tracing::info!(address = %hub.http.listen, systems = systems.len(), "running");
+    for desired in systems {
+        if options.resnapshot.contains(&desired.spec.system) {
+            node.delete(&desired).await.map_err(|error| Failure::unavailable(format!("resetting {}", desired.spec.system), error))?;
+        }
+        let name = desired.spec.system.clone();
+        node.put(desired).await.map_err(|error| Failure::unavailable(format!("starting {name}"), error))?;
+    }
+    stop.cancelled().await;
+    tracing::info!("stopping: what is under way is finished first");
+    node.shut_down().await;
+    server.abort();
+    Ok(())
+}
+
+async fn start(hub: &HubFile, metrics: Metrics, kinds: Vec<hub_sdk::Kind>) -> Result<Node, Failure> {
+    setup::wait_for_kafka(&hub.kafka).await?;
+    let naming = Naming::new(hub.kafka.topic_prefix.clone());
+    let schemas = setup::registry(hub, &naming).await?;
+    let input = NodeInput {
+        kafka: hub.kafka.clone(),
+        naming,
+        topic_defaults: hub.topics.defaults.clone(),
+        schemas,
+        kinds,
+        metrics,
+        queue_bytes: usize::try_from(hub.queue_mib).unwrap_or(48) << 20,
+        lanes: hub.lanes,
+        secrets: Arc::new(|value, directory| {
+            secrets::resolve(value, directory)
+                .map_err(|missing| missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        }),
+    };
+    Node::start(input).await.map_err(|error| Failure::unavailable("starting the node", error))
+}
+
+/// A token that is cancelled by SIGINT or SIGTERM; a second signal ends the process at once.
+fn interrupted() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let refuse = |error: std::io::Error| Failure::unavailable("listening for signals", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        token.cancel();
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    Ok(stop)
+}

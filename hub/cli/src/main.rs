@@ -1,0 +1,86 @@
+//! The `hub` command: reads the configuration, runs systems, and shows what they do.
+
+mod command;
+mod config;
+mod failure;
+mod http;
+mod setup;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use hub_telemetry::Format;
+
+/// Event-streaming data hub: captures every change once, normalises it and publishes it to Kafka, exactly once.
+#[derive(Parser, Debug)]
+#[command(name = "hub", version, about, propagate_version = true, max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+struct Global {
+    /// Folder with hub.yaml and systems/*.yaml.
+    #[arg(short, long, global = true, env = "HUB_CONFIG", default_value = ".", value_name = "DIR")]
+    config: PathBuf,
+    /// Print JSON for machines instead of tables for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Form of the log on standard error.
+    #[arg(long, global = true, env = "HUB_LOG_FORMAT", default_value = "pretty", value_parser = ["pretty", "json"])]
+    log_format: String,
+    /// What is logged, `info` or `warn,hub_engine=debug`.
+    #[arg(long, global = true, env = "HUB_LOG", value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Apply the configuration and run its systems until interrupted.
+    Run(command::run::Options),
+    /// Say everything that is wrong with the configuration and, unless --offline, with the sources.
+    Check(command::check::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = if cli.global.log_format == "json" { Format::Json } else { Format::Pretty };
+    let quiet = !matches!(cli.command, Command::Run(_));
+    let filter = cli.global.log.as_deref().unwrap_or(if quiet { "error" } else { "info" });
+    if let Err(error) = hub_telemetry::init(format, filter) {
+        eprintln!("error: the log cannot be set up: {error}");
+        return ExitCode::from(Failure::USAGE);
+    }
+    // Every TLS client of the process uses ring; a provider that is there already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hub").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::from(Failure::INTERNAL);
+        }
+    };
+    let outcome = runtime.block_on(dispatch(cli.global, cli.command));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn dispatch(global: Global, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(options) => command::run::run(&global, options).await,
+        Command::Check(options) => command::check::run(&global, options).await,
+    }
+}

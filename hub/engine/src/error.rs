@@ -1,0 +1,100 @@
+//! Why a system's run ended, with what to do next.
+
+use hub_kafka::LaneError;
+use hub_sdk::SourceError;
+
+use crate::policy::{Action, decide};
+
+/// The end of one run of a system. The supervisor tries again, waits or stops by [`RunError::action`].
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The source.
+    #[error("{}", .0.report())]
+    Source(#[from] SourceError),
+    /// Publishing.
+    #[error("publishing to Kafka failed: {}", chain(.0))]
+    Lane(LaneError),
+    /// Topics or checkpoints in Kafka.
+    #[error("{doing} failed: {cause}")]
+    Kafka {
+        /// What was being done.
+        doing: String,
+        /// The client's words.
+        cause: String,
+    },
+    /// The schema registry refused a schema.
+    #[error("the registry refuses the schema of {subject}: {why}; change the schema compatibly, or relax the subject's compatibility")]
+    SchemaRefused {
+        /// The subject.
+        subject: String,
+        /// The registry's words.
+        why: String,
+    },
+    /// The schema registry cannot be reached.
+    #[error("the schema registry could not register {subject}: {why}")]
+    Registry {
+        /// The subject.
+        subject: String,
+        /// The client's words.
+        why: String,
+    },
+    /// The system's record cannot be run.
+    #[error("system {system} cannot run: {why}")]
+    BadSystem {
+        /// The system.
+        system: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The hub's own mistake.
+    #[error("a defect of the hub while {doing}: {why}; please report it")]
+    Defect {
+        /// What was being done.
+        doing: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+impl RunError {
+    /// A stable word for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Lane(_) => "lane",
+            Self::Kafka { .. } => "kafka",
+            Self::SchemaRefused { .. } => "schema-refused",
+            Self::Registry { .. } => "registry",
+            Self::BadSystem { .. } => "bad-system",
+            Self::Defect { .. } => "defect",
+        }
+    }
+
+    /// What the supervisor does next.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Source(error) => decide(error.kind()),
+            Self::Kafka { .. } | Self::Registry { .. } => Action::Retry,
+            Self::Lane(error) if error.is_retriable() => Action::Retry,
+            // A record that is too large is learned by the pipeline and dead-lettered by the next run.
+            Self::Lane(LaneError::TooLarge { .. }) => Action::Retry,
+            Self::Lane(LaneError::Fenced { .. } | LaneError::BadConfig { .. }) => Action::Stop,
+            Self::Lane(_) | Self::SchemaRefused { .. } => Action::TellAndRetry,
+            Self::BadSystem { .. } | Self::Defect { .. } => Action::Stop,
+        }
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! From change batches to Kafka blocks: one worker per stream normalises and encodes; what is refused becomes a reject.
+//!
+//! Nothing here waits: it is pure work on columns, called by the session between its queues.
+
+mod select;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hub_kafka::LaneError;
+use hub_model::{Block, ChangeBatch, SnapshotMark, StreamName};
+use hub_telemetry::{StreamMetrics, SystemMetrics};
+use hub_transform::reject::RejectEncoder;
+
+use crate::RunError;
+use crate::prepare::Prepared;
+use crate::status::{Board, Tally};
+use worker::{Output, StreamWorker};
+
+/// What a delivery became.
+pub struct Processed {
+    /// Records to publish, data and rejects, in order.
+    pub blocks: Vec<Block>,
+    /// What to count once they are durable.
+    pub tally: Tally,
+}
+
+/// The workers of a system's streams.
+pub struct Pipeline {
+    workers: HashMap<StreamName, StreamWorker>,
+    streams: HashMap<Arc<str>, StreamMetrics>,
+    rejects: RejectEncoder,
+    metrics: SystemMetrics,
+    board: Board,
+}
+
+impl Pipeline {
+    /// The pipeline of a prepared system.
+    ///
+    /// # Errors
+    /// [`RunError::BadSystem`] or [`RunError::Defect`] where an encoder cannot be made.
+    pub fn new(mut prepared: Prepared, board: Board, metrics: SystemMetrics) -> Result<Self, RunError> {
+        let mut workers = HashMap::new();
+        let mut streams = HashMap::new();
+        let rejects = RejectEncoder::new(&prepared.rejects.topic, prepared.rejects.schema_id, prepared.record_limit);
+        for stream in std::mem::take(&mut prepared.streams) {
+            let name = StreamName::new(stream.source())
+                .map_err(|error| RunError::BadSystem { system: prepared.system.to_string(), why: error.to_string() })?;
+            let key: Arc<str> = stream.source().into();
+            streams.insert(key, metrics.stream(stream.source()));
+            let worker = StreamWorker::new(stream, &prepared)?;
+            workers.insert(name, worker);
+        }
+        Ok(Self { workers, streams, rejects, metrics, board })
+    }
+
+    /// Normalises and encodes what was delivered.
+    ///
+    /// # Errors
+    /// [`RunError::Defect`] when a batch does not fit its encoder: nothing of it is published then.
+    pub fn process(&mut self, batches: Vec<ChangeBatch>, now_micros: i64) -> Result<Processed, RunError> {
+        let mut blocks = Vec::with_capacity(batches.len());
+        let mut tally = Tally::default();
+        let started = std::time::Instant::now();
+        for batch in batches {
+            if batch.is_empty() {
+                continue;
+            }
+            let batch = batch.check().map_err(|error| defect("checking a batch", &error))?;
+            let Some(worker) = self.workers.get_mut(&batch.stream) else {
+                let why = format!("no stream {} is mapped", batch.stream);
+                return Err(RunError::Defect { doing: "finding a batch's mapping".to_owned(), why });
+            };
+            let output = worker.process(&batch, now_micros, &self.board)?;
+            let stream = Arc::clone(worker.stream());
+            self.count(&batch, &stream, &output, &mut tally);
+            self.collect(&batch, output, now_micros, &mut blocks)?;
+        }
+        self.metrics.observe_batch(started.elapsed());
+        Ok(Processed { blocks, tally })
+    }
+
+    fn collect(
+        &mut self,
+        batch: &ChangeBatch,
+        output: Output,
+        now_micros: i64,
+        blocks: &mut Vec<Block>,
+    ) -> Result<(), RunError> {
+        if !output.rejects.is_empty() {
+            let block = self
+                .rejects
+                .encode(batch, &output.rejects, &output.context, now_micros)
+                .map_err(|error| defect("encoding rejects", &error))?;
+            blocks.push(block);
+        }
+        if let Some(block) = output.block.filter(|block| !block.is_empty()) {
+            blocks.push(block);
+        }
+        Ok(())
+    }
+
+    fn count(&self, batch: &ChangeBatch, stream: &Arc<str>, output: &Output, tally: &mut Tally) {
+        let captured = batch.len();
+        let published = output.block.as_ref().map_or(0, Block::len);
+        if let Some(metrics) = self.streams.get(stream) {
+            metrics.captured(captured, batch.bytes());
+        }
+        for (reason, rows) in output.reasons() {
+            self.metrics.rejected(reason, rows);
+        }
+        let counts = [captured, published, output.rejects.len(), output.filtered].map(|count| count as u64);
+        tally.streams.push((Arc::clone(stream), counts));
+        tally.bytes.push((Arc::clone(stream), output.block.as_ref().map_or(0, Block::bytes)));
+        if batch.snapshot == SnapshotMark::No {
+            tally.latest_micros = batch.origin.commit_micros.last().copied().max(tally.latest_micros);
+        }
+    }
+
+    /// Counts what is durable now.
+    pub fn settled(&self, tally: &Tally) {
+        for ((stream, counts), (_, bytes)) in tally.streams.iter().zip(&tally.bytes) {
+            if let Some(metrics) = self.streams.get(stream) {
+                metrics.published(usize::try_from(counts[1]).unwrap_or(usize::MAX), *bytes);
+            }
+        }
+    }
+}
+
+fn defect(doing: &str, error: &dyn std::error::Error) -> RunError {
+    RunError::Defect { doing: doing.to_owned(), why: crate::error::chain(error) }
+}
+
+/// The largest record that a topic turned out to take, learned from a refusal: the next run rejects what is larger.
+#[must_use]
+pub fn learned_limit(error: &LaneError) -> Option<(Arc<str>, usize)> {
+    match error {
+        LaneError::TooLarge { topic, bytes, .. } => Some((Arc::clone(topic), bytes.saturating_sub(1))),
+        _ => None,
+    }
+}

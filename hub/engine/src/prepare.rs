@@ -1,0 +1,262 @@
+//! What must exist in Kafka and in the registry before a system can run: topics and schemas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hub_kafka::{Cleanup as KafkaCleanup, KafkaConfig, Lane, Publication, Table, TopicFacts, TopicSpec, Topics, checkpoints};
+use hub_model::{Checkpoint, SystemName};
+use hub_sdk::StreamShape;
+use hub_transform::encode::{envelope_schema, key_schema};
+use hub_transform::normalise::{MappingSpec, Sql};
+use hub_transform::{CanonicalSchema, CodeLists, reject};
+
+use crate::{RegisterError, RunError};
+use crate::node::Shared;
+use crate::spec::{Cleanup, Desired, OwnTopics, StreamSpec, TopicSettings};
+
+/// Partitions of a data topic when nothing else is said.
+const DEFAULT_PARTITIONS: i32 = 3;
+
+/// A system that can run.
+pub struct Prepared {
+    /// Its name.
+    pub system: SystemName,
+    /// Its connector in the envelope's `source`.
+    pub connector: String,
+    /// Its database in the envelope's `source`; empty where its configuration names none.
+    pub database: String,
+    /// Its streams.
+    pub streams: Vec<PreparedStream>,
+    /// Its code lists.
+    pub codes: Arc<CodeLists>,
+    /// Its rejects topic.
+    pub rejects: RejectsTopic,
+    /// Largest record that the lane sends.
+    pub record_limit: usize,
+}
+
+/// The rejects topic of a system.
+pub struct RejectsTopic {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// Registered id of its value schema.
+    pub schema_id: u32,
+}
+
+/// One stream that can be mapped and published.
+pub struct PreparedStream {
+    /// Its desired state.
+    pub spec: StreamSpec,
+    /// Its mapping.
+    pub mapping: MappingSpec,
+    /// Its canonical entity.
+    pub canonical: CanonicalSchema,
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Whether the topic is compacted: deletes end in a tombstone.
+    pub compacted: bool,
+    /// Largest record the topic takes, bytes.
+    pub record_limit: usize,
+    /// Registered id of the envelope.
+    pub value_id: u32,
+    /// Registered id of the key.
+    pub key_id: u32,
+    /// Source columns that identify a row in deletes; `None` while the source has not been looked at.
+    pub identity: Option<Vec<String>>,
+    /// Whether deletes carry the whole state before.
+    pub full_images: bool,
+}
+
+impl PreparedStream {
+    /// Its name at the source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.spec.source
+    }
+
+    /// Its topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
+/// A stream's mapping in the transform's words. Places in files are added by `hub check`.
+#[must_use]
+pub fn mapping(stream: &StreamSpec) -> MappingSpec {
+    MappingSpec {
+        entity: stream.entity.clone(),
+        filter: stream.filter.as_deref().map(Sql::from),
+        key: stream.key.clone(),
+        fields: stream.map.iter().map(|(field, sql)| (field.clone(), Sql::from(sql.as_str()))).collect(),
+        codes: BTreeMap::new(),
+    }
+}
+
+/// The code lists of a system's record.
+///
+/// # Errors
+/// What is wrong with the first list that cannot be used.
+pub fn code_lists(codes: &BTreeMap<String, String>) -> Result<CodeLists, String> {
+    let mut lists = CodeLists::default();
+    for (name, text) in codes {
+        lists.add(name, text, &format!("codes/{name}.csv")).map_err(|faults: Vec<_>| format!("code list {name}: {}", joined(&faults)))?;
+    }
+    Ok(lists)
+}
+
+fn joined(faults: &[impl std::fmt::Display]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn kafka_error(doing: impl Into<String>) -> impl FnOnce(hub_kafka::Error) -> RunError {
+    let doing = doing.into();
+    move |cause| RunError::Kafka { doing, cause: crate::error::chain(&cause) }
+}
+
+/// Creates the hub's own topics.
+pub(crate) async fn own_topics(kafka: &KafkaConfig, own: &OwnTopics) -> Result<(), RunError> {
+    let specs = [
+        checkpoints::topic(own.checkpoints.clone(), kafka.replication),
+        Table::topic(own.connectors.clone(), kafka.replication),
+        Table::topic(own.status.clone(), kafka.replication),
+    ];
+    let topics = Topics::connect(kafka).map_err(kafka_error("connecting to Kafka"))?;
+    topics.ensure(&specs).await.map_err(kafka_error("creating the hub's own topics"))?;
+    Ok(())
+}
+
+/// Creates the topics of a system and registers its schemas.
+pub(crate) async fn system(
+    shared: &Shared,
+    desired: &Desired,
+    system: &SystemName,
+    shapes: &[StreamShape],
+    record_limit: usize,
+) -> Result<Prepared, RunError> {
+    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+    let codes = Arc::new(code_lists(&desired.codes).map_err(bad)?);
+    let rejects_topic: Arc<str> = shared.naming.rejects(system.as_str()).into();
+    let mut specs = vec![rejects_spec(&rejects_topic, shared)];
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for stream in &desired.spec.streams {
+        let name: Arc<str> = shared.naming.data(system.as_str(), &stream.entity).into();
+        specs.push(topic_spec(&name, &stream.topic.or(&shared.topic_defaults), shared));
+        names.push(name);
+    }
+    let topics = Topics::connect(&shared.kafka).map_err(kafka_error("connecting to Kafka"))?;
+    let facts = topics.ensure(&specs).await.map_err(kafka_error(format!("creating the topics of {system}")))?;
+    report_differences(&facts);
+    let mut streams = Vec::with_capacity(names.len());
+    for ((stream, topic), facts) in desired.spec.streams.iter().zip(names).zip(facts.iter().skip(1)) {
+        let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
+        let canonical = CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?;
+        let key = key_schema(&canonical, &stream.key, &topic).map_err(|error| bad(error.to_string()))?;
+        let value_id = register(shared, &format!("{topic}-value"), &envelope_schema(&canonical, &topic)).await?;
+        let key_id = register(shared, &format!("{topic}-key"), &key).await?;
+        let shape = shapes.iter().find(|shape| shape.stream.as_str() == stream.source);
+        streams.push(PreparedStream {
+            mapping: mapping(stream),
+            spec: stream.clone(),
+            canonical,
+            topic,
+            compacted: facts.compacted,
+            record_limit: facts.max_message_bytes.min(record_limit),
+            value_id,
+            key_id,
+            identity: shape.map(|shape| shape.identity.clone()),
+            full_images: shape.is_some_and(|shape| shape.full_images),
+        });
+    }
+    let schema_id = register(shared, &format!("{rejects_topic}-value"), reject::SCHEMA).await?;
+    Ok(Prepared {
+        system: system.clone(),
+        connector: shared.kinds.iter().find(|kind| kind.name == desired.spec.connector).map_or_else(|| desired.spec.connector.clone(), |kind| kind.source.to_owned()),
+        database: desired.spec.config.get("database").and_then(|name| name.as_str()).unwrap_or_default().to_owned(),
+        streams,
+        codes,
+        rejects: RejectsTopic { topic: rejects_topic, schema_id },
+        record_limit: facts.first().map_or(record_limit, |facts| facts.max_message_bytes.min(record_limit)),
+    })
+}
+
+async fn register(shared: &Shared, subject: &str, schema: &str) -> Result<u32, RunError> {
+    shared.schemas.register(subject, schema).await.map_err(|error| {
+        let subject = subject.to_owned();
+        match error {
+            RegisterError::Refused(why) => RunError::SchemaRefused { subject, why },
+            RegisterError::Unavailable(why) => RunError::Registry { subject, why },
+        }
+    })
+}
+
+fn topic_spec(name: &str, settings: &TopicSettings, shared: &Shared) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        partitions: settings.partitions.and_then(|count| u32::try_from(count).ok()).unwrap_or(DEFAULT_PARTITIONS.unsigned_abs()),
+        replication: settings.replication.and_then(|count| u16::try_from(count).ok()).unwrap_or(shared.kafka.replication),
+        cleanup: match settings.cleanup {
+            Some(Cleanup::Delete) => KafkaCleanup::Delete,
+            Some(Cleanup::Compact) | None => KafkaCleanup::Compact,
+        },
+        settings: settings.settings.clone(),
+    }
+}
+
+/// Rejects are kept for 30 days unless the defaults say otherwise: people need time to mend data.
+fn rejects_spec(name: &str, shared: &Shared) -> TopicSpec {
+    let mut settings = BTreeMap::from([("retention.ms".to_owned(), (30_i64 * 24 * 3600 * 1000).to_string())]);
+    if let Some(retention) = shared.topic_defaults.settings.get("retention.ms") {
+        settings.insert("retention.ms".to_owned(), retention.clone());
+    }
+    TopicSpec {
+        name: name.to_owned(),
+        partitions: 1,
+        replication: shared.kafka.replication,
+        cleanup: KafkaCleanup::Delete,
+        settings,
+    }
+}
+
+fn report_differences(facts: &[TopicFacts]) {
+    for fact in facts {
+        for difference in &fact.differences {
+            tracing::warn!(
+                topic = fact.name,
+                setting = difference.setting,
+                wanted = difference.wanted,
+                found = difference.found,
+                "an existing topic differs from its configuration; it is left as it is"
+            );
+        }
+    }
+}
+
+/// Removes a system's checkpoint, through the lane, so that no older publication can bring it back.
+pub(crate) async fn forget(lane: &Lane, system: &SystemName) -> Result<(), RunError> {
+    let opened = lane.open(system).await.map_err(RunError::Lane)?;
+    let mut removal = Checkpoint::empty();
+    for (partition, _) in opened.checkpoint.iter() {
+        removal.remove(partition);
+    }
+    if removal.is_empty() {
+        return Ok(());
+    }
+    let (told, outcome) = tokio::sync::oneshot::channel();
+    let publication = Publication {
+        session: opened.session,
+        blocks: Vec::new(),
+        checkpoint: removal,
+        done: Box::new(move |result| {
+            // Nobody listens any more only when the caller was cancelled.
+            let _ = told.send(result);
+        }),
+        held: Box::new(()),
+    };
+    lane.publish(publication).await;
+    match outcome.await {
+        Ok(Ok(_committed)) => Ok(()),
+        Ok(Err(error)) => Err(RunError::Lane(error)),
+        Err(_) => Err(RunError::Defect { doing: format!("forgetting the checkpoint of {system}"), why: "no outcome was told".to_owned() }),
+    }
+}

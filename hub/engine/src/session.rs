@@ -1,0 +1,204 @@
+//! One run of a system: capture, pipeline and lane, from a checkpoint until something ends it.
+//!
+//! When it ends, every publication it made has a definite outcome; the next run opens a new session of the lane and goes on
+//! from the checkpoint that Kafka holds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hub_kafka::{Committed, Lane, LaneError, Publication};
+use hub_model::Checkpoint;
+use hub_sdk::{Budget, Delivery, DynConnector, Outlet, Permit, SourceError};
+use hub_telemetry::SystemMetrics;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::RunError;
+use crate::pipeline::Pipeline;
+use crate::status::{Board, State, Tally};
+
+/// Deliveries that wait for the pipeline; the byte budget is the real bound.
+const QUEUE_DEPTH: usize = 8;
+/// How long a connector may take to end after its outlet is shut.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often the source is asked for its gauges.
+const GAUGE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What a run needs.
+pub(crate) struct Run<'a> {
+    /// The right to publish.
+    pub(crate) session: hub_kafka::Session,
+    pub(crate) connector: Arc<dyn DynConnector>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) lane: &'a Lane,
+    pub(crate) budget: Budget,
+    pub(crate) board: &'a Board,
+    pub(crate) metrics: SystemMetrics,
+    /// Where it goes on from.
+    pub(crate) checkpoint: Checkpoint,
+}
+
+struct Outcome {
+    result: Result<Committed, LaneError>,
+    checkpoint: Checkpoint,
+    tally: Tally,
+}
+
+struct Flight {
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    report: mpsc::UnboundedSender<Outcome>,
+    open: usize,
+}
+
+impl Run<'_> {
+    /// Runs until the source, the lane or `stop` ends it.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        let (outlet, mut deliveries) = hub_sdk::outlet(self.budget.clone(), QUEUE_DEPTH);
+        let mut capture = spawn_capture(&self.connector, std::mem::take(&mut self.checkpoint), outlet);
+        let gauges = spawn_gauges(Arc::clone(&self.connector), self.metrics.clone());
+        let (report, outcomes) = mpsc::unbounded_channel();
+        let mut flight = Flight { outcomes, report, open: 0 };
+        let ended = self.pump(&mut deliveries, &mut capture, &mut flight, stop).await;
+        gauges.abort();
+        drop(deliveries);
+        if !capture.is_finished() && tokio::time::timeout(GRACE, &mut capture).await.is_err() {
+            capture.abort();
+        }
+        let drained = self.drain(&mut flight).await;
+        ended.and(drained)
+    }
+
+    async fn pump(
+        &mut self,
+        deliveries: &mut mpsc::Receiver<(Delivery, Permit)>,
+        capture: &mut JoinHandle<Result<(), SourceError>>,
+        flight: &mut Flight,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(outcome) = flight.outcomes.recv() => {
+                    flight.open -= 1;
+                    self.settle(outcome)?;
+                }
+                delivery = deliveries.recv() => match delivery {
+                    Some((delivery, permit)) => self.publish(delivery, permit, flight).await?,
+                    // The connector drops its outlet when it ends; what it handed over before was published above.
+                    None => return ended(capture.await),
+                },
+            }
+        }
+    }
+
+    async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight) -> Result<(), RunError> {
+        let Delivery { batches, checkpoint } = delivery;
+        let snapshot = batches.iter().any(|batch| batch.snapshot == hub_model::SnapshotMark::Initial);
+        let pipeline = &mut self.pipeline;
+        let processed = tokio::task::block_in_place(|| pipeline.process(batches, now_micros()))?;
+        self.enter(if snapshot { State::Snapshot } else { State::Following });
+        let (report, settled, tally) = (flight.report.clone(), checkpoint.clone(), processed.tally);
+        flight.open += 1;
+        let publication = Publication {
+            session: self.session.clone(),
+            blocks: processed.blocks,
+            checkpoint,
+            done: Box::new(move |result| {
+                // The receiver outlives every publication: `drain` waits for them all.
+                let _ = report.send(Outcome { result, checkpoint: settled, tally });
+            }),
+            held: Box::new(permit),
+        };
+        self.lane.publish(publication).await;
+        Ok(())
+    }
+
+    fn enter(&self, state: State) {
+        if self.board.state() != state {
+            self.board.enter(state, None);
+            self.metrics.set_state(state.metric());
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Result<(), RunError> {
+        match outcome.result {
+            Ok(committed) => {
+                self.connector.acknowledge(&outcome.checkpoint);
+                #[allow(clippy::cast_precision_loss, reason = "a lag for people")]
+                let lag = outcome.tally.latest_micros.map(|at| (now_micros() - at).max(0) as f64 / 1e6);
+                self.board.add(&outcome.tally, lag);
+                self.pipeline.settled(&outcome.tally);
+                self.metrics.progressed_at(seconds(now_micros()));
+                if let Some(lag) = lag {
+                    self.metrics.set_lag(Duration::from_secs_f64(lag));
+                }
+                tracing::trace!(records = committed.records, "committed");
+                Ok(())
+            }
+            Err(error) => Err(RunError::Lane(error)),
+        }
+    }
+
+    /// Waits for the outcome of everything that was published.
+    async fn drain(&mut self, flight: &mut Flight) -> Result<(), RunError> {
+        let mut first = Ok(());
+        while flight.open > 0 {
+            let Some(outcome) = flight.outcomes.recv().await else { break };
+            flight.open -= 1;
+            if let Err(error) = self.settle(outcome)
+                && first.is_ok()
+            {
+                first = Err(error);
+            }
+        }
+        first
+    }
+}
+
+fn spawn_capture(connector: &Arc<dyn DynConnector>, from: Checkpoint, outlet: Outlet) -> JoinHandle<Result<(), SourceError>> {
+    let connector = Arc::clone(connector);
+    tokio::spawn(async move { connector.capture(from, outlet).await })
+}
+
+fn spawn_gauges(connector: Arc<dyn DynConnector>, metrics: SystemMetrics) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut period = tokio::time::interval(GAUGE_PERIOD);
+        loop {
+            period.tick().await;
+            match connector.gauges().await {
+                Ok(gauges) => metrics.set_source_gauges(gauges.iter().map(|gauge| {
+                    (gauge.name, gauge.label.as_ref().map(|(name, value)| (*name, value.as_str())), gauge.value)
+                })),
+                Err(error) => tracing::debug!(error = %error.report(), "source gauges cannot be read"),
+            }
+            for progress in connector.progress() {
+                let count = |chunks: u64| usize::try_from(chunks).unwrap_or(usize::MAX);
+                metrics.stream(&progress.stream).snapshot(
+                    progress.rows,
+                    progress.rows_expected,
+                    count(progress.chunks_done),
+                    count(progress.chunks),
+                );
+            }
+        }
+    })
+}
+
+fn ended(result: Result<Result<(), SourceError>, tokio::task::JoinError>) -> Result<(), RunError> {
+    match result {
+        Ok(result) => result.map_err(RunError::from),
+        Err(error) => Err(RunError::Defect { doing: "capturing".to_owned(), why: error.to_string() }),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a time for dashboards")]
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// Microseconds since 1970-01-01 UTC.
+pub(crate) fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

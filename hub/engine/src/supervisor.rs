@@ -1,0 +1,151 @@
+//! Keeps one system running: prepares it, runs it, and decides what follows when a run ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_kafka::Lane;
+use hub_model::SystemName;
+use hub_sdk::{BatchLimits, DynConnector, ErrorKind, OpenContext, SourceError, StreamRequest};
+use tokio_util::sync::CancellationToken;
+
+use crate::RunError;
+use crate::node::Shared;
+use crate::pipeline::Pipeline;
+use crate::policy::{Action, BackOff};
+use crate::prepare;
+use crate::session::Run;
+use crate::spec::Desired;
+use crate::status::{Board, State};
+
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often a system that waits for a person looks whether it was mended.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// One supervised system.
+pub(crate) struct Supervisor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desired: Desired,
+    pub(crate) system: SystemName,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) board: Board,
+    /// The open connector, for progress and release.
+    pub(crate) connector: Arc<std::sync::Mutex<Option<Arc<dyn DynConnector>>>>,
+}
+
+impl Supervisor {
+    /// Runs until `stop`. Ends early only when a person has to decide.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut back_off = BackOff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let before = self.published();
+            let error = match self.attempt(&stop).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if stop.is_cancelled() {
+                return;
+            }
+            if self.published() > before {
+                back_off.reset();
+            }
+            self.shared.metrics.system(self.system.as_str()).restarted(error.reason());
+            let wait = match error.action() {
+                Action::Retry => {
+                    tracing::warn!(system = %self.system, %error, "the run ended; trying again");
+                    self.enter(State::Retrying, &error);
+                    back_off.next(jitter())
+                }
+                Action::TellAndRetry => {
+                    tracing::error!(system = %self.system, %error, "the run ended; mend it at the source, the hub looks again");
+                    self.enter(State::Waiting, &error);
+                    LOOK_AGAIN
+                }
+                Action::Stop => {
+                    tracing::error!(system = %self.system, %error, "the system is stopped until a person decides");
+                    self.enter(State::Stopped, &error);
+                    return;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn enter(&self, state: State, error: &RunError) {
+        self.board.enter(state, Some(error.to_string()));
+        self.shared.metrics.system(self.system.as_str()).set_state(state.metric());
+    }
+
+    fn published(&self) -> u64 {
+        self.board.report(Vec::new()).streams.values().map(|stream| stream.published + stream.rejected).sum()
+    }
+
+    async fn attempt(&self, stop: &CancellationToken) -> Result<(), RunError> {
+        if !matches!(self.board.state(), State::Retrying | State::Waiting) {
+            self.board.enter(State::Starting, None);
+        }
+        let connector = self.open().await?;
+        if let Ok(mut held) = self.connector.lock() {
+            *held = Some(Arc::clone(&connector));
+        }
+        let shapes = connector.discover().await?;
+        let prepared = prepare::system(&self.shared, &self.desired, &self.system, &shapes, self.lane.record_limit()).await?;
+        for stream in &prepared.streams {
+            self.board.stream(stream.source(), stream.topic());
+        }
+        let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
+        let metrics = self.shared.metrics.system(self.system.as_str());
+        let run = Run {
+            session: opened.session,
+            connector,
+            pipeline: Pipeline::new(prepared, self.board.clone(), metrics.clone())?,
+            lane: &self.lane,
+            budget: self.shared.budget.clone(),
+            board: &self.board,
+            metrics,
+            checkpoint: opened.checkpoint,
+        };
+        run.run(stop).await
+    }
+
+    async fn open(&self) -> Result<Arc<dyn DynConnector>, RunError> {
+        open(&self.shared, &self.desired, &self.system).await
+    }
+}
+
+/// Opens a system's connector with its secrets resolved.
+pub(crate) async fn open(shared: &Shared, desired: &Desired, system: &SystemName) -> Result<Arc<dyn DynConnector>, RunError> {
+    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+    let spec = &desired.spec;
+    let kind = shared
+        .kinds
+        .iter()
+        .find(|kind| kind.name == spec.connector)
+        .ok_or_else(|| bad(format!("this node has no connector {}", spec.connector)))?;
+    let config = (shared.secrets)(&spec.config, Path::new(&desired.directory)).map_err(|why| {
+        SourceError::new(ErrorKind::Denied, format!("resolving the secrets of {system}")).because(why)
+    })?;
+    let mut streams = Vec::with_capacity(spec.streams.len());
+    for stream in &spec.streams {
+        streams.push(StreamRequest {
+            stream: hub_model::StreamName::new(&stream.source).map_err(|error| bad(error.to_string()))?,
+            columns: Vec::new(),
+        });
+    }
+    let context = OpenContext {
+        system: system.clone(),
+        streams,
+        limits: BatchLimits::default(),
+        directory: Path::new(&desired.directory).to_owned(),
+    };
+    Ok(kind.open(config, context).await?)
+}
+
+/// Chance for the back-off: the clock's lowest digits are chance enough to spread systems.
+fn jitter() -> f64 {
+    f64::from(u32::try_from(crate::session::now_micros().rem_euclid(1000)).unwrap_or(0)) / 1000.0
+}

@@ -1,0 +1,140 @@
+//! The hub as a process: started, asked, measured, stopped or killed.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::Outcome;
+
+/// A running process whose CPU and memory are of interest.
+pub(crate) struct Process {
+    child: Child,
+    pid: u32,
+}
+
+impl Process {
+    /// Starts a command; its output goes to `log`.
+    pub(crate) fn start(mut command: Command, log: &Path) -> Outcome<Self> {
+        let file = std::fs::File::options().create(true).append(true).open(log)?;
+        command.stdout(Stdio::from(file.try_clone()?)).stderr(Stdio::from(file)).kill_on_drop(true);
+        let child = command.spawn()?;
+        let pid = child.id().ok_or("the process ended at once")?;
+        Ok(Self { child, pid })
+    }
+
+    /// User and system CPU seconds so far.
+    pub(crate) fn cpu_seconds(&self) -> Outcome<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        Ok((ticks(11) + ticks(12)) / 100.0)
+    }
+
+    /// Peak resident memory in MiB.
+    pub(crate) fn peak_mib(&self) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).ok_or("no VmHWM")?;
+        let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).ok_or("no VmHWM")?;
+        Ok(kib / 1024.0)
+    }
+
+    /// Asks it to end and waits.
+    pub(crate) async fn stop(mut self) -> Outcome<()> {
+        Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
+        if tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await.is_err() {
+            self.child.kill().await?;
+            return Err("the process did not end on SIGTERM within 20 s".into());
+        }
+        Ok(())
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) async fn kill(mut self) -> Outcome<()> {
+        self.child.kill().await?;
+        Ok(())
+    }
+}
+
+/// The folder of this crate.
+pub(crate) fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The checkout.
+pub(crate) fn root() -> PathBuf {
+    folder().ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
+}
+
+/// Builds the release binary of the hub and says where it is.
+pub(crate) async fn build() -> Outcome<PathBuf> {
+    let status = Command::new("cargo").args(["build", "--release", "-p", "hub-cli"]).current_dir(root()).status().await?;
+    if !status.success() {
+        return Err("the hub does not build".into());
+    }
+    let me = std::env::current_exe()?;
+    Ok(me.parent().ok_or("no folder")?.join("hub"))
+}
+
+/// Starts `hub run` with the bench's configuration under a topic prefix.
+pub(crate) fn start(binary: &Path, prefix: &str) -> Outcome<Process> {
+    let log = root().join(".local/logs/bench-hub.log");
+    if let Some(folder) = log.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut command = Command::new(binary);
+    command.arg("run").arg(folder().join("config")).env("BENCH_PREFIX", prefix);
+    Process::start(command, &log)
+}
+
+/// Published records of the bench's stream, as the hub says; 0 while it does not answer.
+pub(crate) async fn published() -> u64 {
+    let Ok(text) = get("127.0.0.1:29464", "/status").await else { return 0 };
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    status[0]["streams"]["public.item"]["published"].as_u64().unwrap_or(0)
+}
+
+/// The state of the bench's system, as the hub says.
+pub(crate) async fn state() -> String {
+    let Ok(text) = get("127.0.0.1:29464", "/status").await else { return String::new() };
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    status[0]["state"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until the hub has published so many records; says when.
+pub(crate) async fn wait_published(count: u64, limit: Duration) -> Outcome<Instant> {
+    let started = Instant::now();
+    loop {
+        let now = published().await;
+        if now >= count {
+            return Ok(Instant::now());
+        }
+        if started.elapsed() > limit {
+            return Err(format!("only {now} of {count} records were published in {limit:?}; see .local/logs/bench-hub.log").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A plain HTTP GET on loopback.
+pub(crate) async fn get(address: &str, path: &str) -> Outcome<String> {
+    request(address, "GET", path, "").await
+}
+
+/// A plain HTTP request on loopback.
+pub(crate) async fn request(address: &str, method: &str, path: &str, body: &str) -> Outcome<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

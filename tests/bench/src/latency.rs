@@ -1,0 +1,104 @@
+//! From just before a commit is sent to its row at a `read_committed` consumer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::Offset;
+use tokio_postgres::Client;
+
+use crate::report::{Goal, Report, percentile};
+use crate::{Outcome, RunOptions, fresh_prefix, hub, source, throughput, topic};
+
+const ROWS_PER_TRANSACTION: i64 = 10;
+
+/// Latency at both rates.
+pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report) -> Outcome<()> {
+    let client = source::create().await?;
+    let prefix = fresh_prefix("latency");
+    let process = hub::start(binary, &prefix)?;
+    source::wait_for(&client, "SELECT active FROM pg_replication_slots WHERE slot_name = 'hub_bench'", Duration::from_secs(60)).await?;
+    let mut next = 1;
+    for rate in [1_000, 5_000] {
+        println!("latency at {rate} rows/s in transactions of {ROWS_PER_TRANSACTION}");
+        let consumer = topic::consumer(&format!("{prefix}.bench.item"), Offset::End)?;
+        let cpu = process.cpu_seconds()?;
+        let sorted = measure(&client, consumer, rate, options.seconds, &mut next, topic::key_number).await?;
+        let rows = (rate * i64::try_from(options.seconds)?) as f64;
+        report.add(&format!("latency.{rate}.p50"), percentile(&sorted, 0.5), "ms", None, Goal::AtMost(6.0));
+        report.add(&format!("latency.{rate}.p99"), percentile(&sorted, 0.99), "ms", None, Goal::AtMost(20.0));
+        report.add(&format!("latency.{rate}.cpu"), (process.cpu_seconds()? - cpu) * 1e6 / rows, "s/M rows", None, Goal::Told);
+    }
+    report.add("latency.peak-memory", process.peak_mib()?, "MiB", None, Goal::AtMost(128.0));
+    process.stop().await?;
+    throughput::release(&client).await
+}
+
+/// Writes at a steady rate and reads what arrives; milliseconds, sorted. The first two seconds are warm-up.
+pub(crate) async fn measure(
+    client: &Client,
+    consumer: BaseConsumer,
+    rate: i64,
+    seconds: u64,
+    next: &mut i64,
+    key: fn(&[u8]) -> Option<i64>,
+) -> Outcome<Vec<f64>> {
+    let first = *next;
+    let transactions = rate / ROWS_PER_TRANSACTION * i64::try_from(seconds + 2)?;
+    let warm = usize::try_from(rate / ROWS_PER_TRANSACTION * 2)?;
+    let sent = Arc::new(Mutex::new(Vec::<Instant>::with_capacity(usize::try_from(transactions)?)));
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (sent, done) = (Arc::clone(&sent), Arc::clone(&done));
+        std::thread::spawn(move || collect(&consumer, first, &sent, &done, warm, key))
+    };
+    let statement = client
+        .prepare(&source::insert_sql(0, 0).replace("generate_series(0::bigint, 0::bigint)", "generate_series($1::bigint, $2::bigint)"))
+        .await?;
+    let period = Duration::from_secs_f64(ROWS_PER_TRANSACTION as f64 / rate as f64);
+    let started = Instant::now();
+    for number in 0..transactions {
+        let due = started + period.mul_f64(number as f64);
+        tokio::time::sleep_until(due.into()).await;
+        if let Ok(mut sent) = sent.lock() {
+            sent.push(Instant::now());
+        }
+        client.execute(&statement, &[&*next, &(*next + ROWS_PER_TRANSACTION - 1)]).await?;
+        *next += ROWS_PER_TRANSACTION;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    done.store(true, Ordering::Relaxed);
+    let mut latencies = reader.join().map_err(|_| "the reader died")?;
+    let expected = usize::try_from(transactions * ROWS_PER_TRANSACTION)? - warm * 10;
+    if latencies.len() < expected {
+        return Err(format!("only {} of {expected} rows arrived within two seconds of the last", latencies.len()).into());
+    }
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
+}
+
+fn collect(
+    consumer: &BaseConsumer,
+    first: i64,
+    sent: &Mutex<Vec<Instant>>,
+    done: &AtomicBool,
+    warm: usize,
+    key: fn(&[u8]) -> Option<i64>,
+) -> Vec<f64> {
+    let mut latencies = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let arrived = Instant::now();
+        let Some(number) = message.key().and_then(key) else { continue };
+        let Ok(transaction) = usize::try_from((number - first) / ROWS_PER_TRANSACTION) else { continue };
+        let at = sent.lock().ok().and_then(|sent| sent.get(transaction).copied());
+        if let Some(at) = at.filter(|_| transaction >= warm && number >= first) {
+            latencies.push((arrived - at).as_secs_f64() * 1e3);
+        }
+    }
+    let _ = consumer.unassign();
+    latencies
+}

@@ -1,0 +1,86 @@
+//! A Kafka of one test's own, for tests that take it away. Its jars are those that `make up` fetched.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rdkafka::admin::AdminClient;
+use rdkafka::config::ClientConfig;
+
+use crate::{eventually, free_port, root, unique};
+
+/// A broker on ports of its own. Killed when dropped; its data stays for the next start.
+pub struct Kafka {
+    /// `host:port` of the broker.
+    pub brokers: String,
+    folder: PathBuf,
+    libraries: String,
+    child: Option<Child>,
+}
+
+impl Kafka {
+    /// Formats a broker's storage without starting it.
+    #[must_use]
+    pub fn prepare() -> Self {
+        let (port, controller) = (free_port(), free_port());
+        let folder = std::env::temp_dir().join(unique("e2ekafka"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let version = std::fs::read_to_string(root().join("deploy/local/pom.xml")).unwrap();
+        let version = version.split("<kafka.version>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+        let home = std::env::var("HOME").unwrap();
+        let libraries = format!("{home}/.cache/provincial-hub/kafka-{version}/*");
+        let properties = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             controller.listener.names=CONTROLLER\nlog.dirs={}\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\n\
+             offsets.topic.num.partitions=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=2\ngroup.initial.rebalance.delay.ms=0\nlog.cleaner.dedupe.buffer.size=33554432\n",
+            folder.join("data").display()
+        );
+        std::fs::write(folder.join("server.properties"), properties).unwrap();
+        let kafka = Self { brokers: format!("127.0.0.1:{port}"), folder, libraries, child: None };
+        let status = kafka
+            .java("kafka.tools.StorageTool")
+            .args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", "server.properties"])
+            .status()
+            .expect("java is installed; run `make up`");
+        assert!(status.success(), "Kafka's storage cannot be formatted; run `make up` to fetch its jars");
+        kafka
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.join("kafka.log")).unwrap();
+        let mut command = Command::new("java");
+        command
+            .args(["-Xms128m", "-Xmx512m", "-cp", &self.libraries])
+            .arg(format!("-Dlog4j2.configurationFile={}", root().join("deploy/local/log4j2.properties").display()))
+            .arg(class)
+            .current_dir(&self.folder)
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log));
+        command
+    }
+
+    /// Starts the broker and waits until it answers.
+    pub async fn start(&mut self) {
+        self.child = Some(self.java("kafka.Kafka").arg("server.properties").spawn().unwrap());
+        let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        let what = format!("Kafka in {}", self.folder.display());
+        eventually(&what, async || client.inner().fetch_metadata(None, std::time::Duration::from_secs(1)).ok().filter(|found| !found.brokers().is_empty()))
+            .await;
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

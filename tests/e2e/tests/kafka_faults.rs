@@ -1,0 +1,50 @@
+//! What happens when Kafka is away: at start, in the middle of a snapshot, and while changes arrive.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+use hub_tests_e2e::{Kafka, Setup, Source, eventually, raw_records_of};
+
+const TABLE: &str = "CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, phi numeric(14,2));";
+const STREAM: &str = "
+  - source: public.nguoi
+    entity: test.Person
+    key: [id]
+    map: {id: id, name: ten, fee: phi}
+";
+
+#[tokio::test]
+async fn a_hub_started_before_its_kafka_waits_and_then_publishes_everything() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi SELECT i, 'A', 1 FROM generate_series(1, 1000) i").await;
+    let setup = Setup::new(&source, STREAM);
+    let mut kafka = Kafka::prepare();
+    setup.write_hub(&kafka.brokers);
+    let mut hub = setup.run();
+    eventually("the hub says that it waits", async || hub.log().contains("kafka does not answer").then_some(())).await;
+    assert!(!hub.has_ended());
+    kafka.start().await;
+    hub.counts("public.nguoi", "published", 1000).await;
+    assert_eq!(raw_records_of(&kafka.brokers, &setup.topic("person")).len(), 1000);
+    drop(hub);
+}
+
+#[tokio::test]
+async fn a_kafka_that_dies_in_mid_transaction_costs_no_row_and_doubles_none() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi SELECT i, 'A', 1 FROM generate_series(1, 100000) i").await;
+    let setup = Setup::new(&source, STREAM);
+    let mut kafka = Kafka::prepare();
+    kafka.start().await;
+    setup.write_hub(&kafka.brokers);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 1).await;
+    kafka.kill();
+    source.run("INSERT INTO nguoi SELECT i, 'B', 1 FROM generate_series(200001, 205000) i").await;
+    kafka.start().await;
+    hub.reaches("following").await;
+    source.run("UPDATE nguoi SET phi = 2 WHERE id <= 100").await;
+    let (topic, total) = (setup.topic("person"), 105_100);
+    eventually("everything in the topic", async || (raw_records_of(&kafka.brokers, &topic).len() >= total).then_some(())).await;
+    assert_eq!(raw_records_of(&kafka.brokers, &topic).len(), total, "lost 0, duplicates 0");
+    drop(hub);
+}
