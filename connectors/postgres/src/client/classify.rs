@@ -72,7 +72,8 @@ fn kind_of_client(error: &tokio_postgres::Error) -> (ErrorKind, Option<&'static 
     if text.starts_with("error performing TLS handshake") {
         return kind_of_tls(error);
     }
-    if text.starts_with("authentication error") {
+    let no_password = std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing");
+    if text.starts_with("authentication error") || no_password {
         return (ErrorKind::Denied, Some("see whether config.password is set and the server offers SCRAM or MD5"));
     }
     if text.starts_with("invalid configuration") {

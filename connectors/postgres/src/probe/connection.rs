@@ -54,6 +54,9 @@ pub(super) fn finding(error: &SourceError, config: &PostgresConfig) -> Finding {
             format!("logging in as {user} failed: {}", cause(error)),
             "set config.password, and let the server ask for scram-sha-256 in pg_hba.conf",
         ),
+        None if error.kind() != ErrorKind::Unreachable => {
+            fatal("connection-settings", format!("connecting to {host}:{port} failed: {}", cause(error)), advice(error))
+        }
         None => fatal(
             "unreachable",
             format!("nothing answers as PostgreSQL on {host}:{port}: {}", cause(error)),

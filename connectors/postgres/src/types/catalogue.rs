@@ -28,10 +28,11 @@ struct TypeEntry {
     output: Option<Arc<str>>,
 }
 
-/// Every type but row types, domains followed down to their base.
+/// Every type but the row types of tables, domains followed down to their base.
 const TYPES: &str = "
 WITH RECURSIVE chain(oid, base, typmod) AS (
-    SELECT oid, oid, -1 FROM pg_catalog.pg_type WHERE typtype <> 'c'
+    SELECT t.oid, t.oid, -1 FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class r ON r.oid = t.typrelid
+    WHERE t.typtype <> 'c' OR r.relkind = 'c'
   UNION ALL
     SELECT c.oid, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE c.typmod END
     FROM chain c JOIN pg_catalog.pg_type t ON t.oid = c.base WHERE t.typtype = 'd'

@@ -29,7 +29,7 @@ impl OwnServer {
         let server = Self::prepare();
         let port = primary.port.to_string();
         run(&["pg_basebackup", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", &server.data(), "-R", "-c", "fast"]);
-        server.launch("ssl = off");
+        server.launch("wal_level = logical");
         server
     }
 
