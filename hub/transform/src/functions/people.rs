@@ -26,6 +26,9 @@ const PHONE: Refusal = Refusal::new("bad-phone", "not a Vietnamese telephone num
 
 /// `personal_id(text)`.
 pub(super) fn personal_id(text: &str, out: &mut String) -> Outcome {
+    if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return check_personal_id(text).map_or_else(Outcome::Refused, |()| Outcome::Same);
+    }
     let digits = tidy_number(text, out);
     if digits == Tidied::Blank {
         return Outcome::Null;
@@ -44,17 +47,20 @@ pub(super) fn personal_id(text: &str, out: &mut String) -> Outcome {
     if let Err(refusal) = check_personal_id(out) {
         return Outcome::Refused(if lost > 0 { LENGTH } else { refusal });
     }
-    if out == text { Outcome::Same } else { Outcome::Written }
+    Outcome::Written
 }
 
 /// Whether twelve digits can be a personal ID.
 pub(super) fn check_personal_id(digits: &str) -> Result<(), Refusal> {
-    let place: u16 = digits.get(..3).and_then(|place| place.parse().ok()).ok_or(LENGTH)?;
+    let [a, b, c, century, ..] = digits.as_bytes() else {
+        return Err(LENGTH);
+    };
+    let place = [a, b, c].iter().fold(0, |sum, digit| sum * 10 + u16::from(**digit - b'0'));
     if place < FIRST_COUNTRY && PROVINCES.binary_search(&place).is_err() {
         return Err(PLACE);
     }
     // 0 and 1 are the 1900s, 2 and 3 the 2000s.
-    if digits.as_bytes().get(3).is_none_or(|century| *century > b'3') {
+    if *century > b'3' {
         return Err(CENTURY);
     }
     Ok(())
@@ -63,10 +69,11 @@ pub(super) fn check_personal_id(digits: &str) -> Result<(), Refusal> {
 /// `personal_id(text, birth_date, gender)`: also against what else is known of the person.
 pub(super) fn personal_id_of(text: &str, birth: Option<&str>, sex: Option<&str>, out: &mut String) -> Outcome {
     let outcome = personal_id(text, out);
-    if !matches!(outcome, Outcome::Same | Outcome::Written) {
-        return outcome;
-    }
-    let id = out.as_bytes();
+    let id = match outcome {
+        Outcome::Same => text.as_bytes(),
+        Outcome::Written => out.as_bytes(),
+        Outcome::Null | Outcome::Refused(_) => return outcome,
+    };
     let (century, year) = (i32::from(id[3] - b'0'), i32::from(id[4] - b'0') * 10 + i32::from(id[5] - b'0'));
     let born = 1900 + century / 2 * 100 + year;
     match birth.map(vn_date).transpose() {

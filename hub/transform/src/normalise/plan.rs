@@ -1,16 +1,19 @@
 //! Checks a mapping against its source and its entity and plans it, once per shape of the source. Every fault is told, not the first.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Cast, Expr, ExprSchemable};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
@@ -268,7 +271,8 @@ impl Planner<'_> {
         let defect = |cause: DataFusionError| vec![MappingFault::whole(format!("the mapping cannot be planned: {}", plain(&cause)))];
         let schema = DFSchema::try_from(input.as_ref().clone()).map_err(defect)?;
         let physical = |expr: &Expr| -> Result<Arc<dyn PhysicalExpr>, Vec<MappingFault>> {
-            create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).map_err(defect)
+            let physical = create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default());
+            physical.and_then(checked_arithmetic).map_err(defect)
         };
         let target = self.input.target.schema();
         let mut planned = Vec::with_capacity(fields.len());
@@ -319,6 +323,18 @@ impl Planner<'_> {
         }
         format!("{:016x}", hash.finish()).into()
     }
+}
+
+/// Lets arithmetic that overflows fail, where DataFusion would wrap around.
+fn checked_arithmetic(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+    let checked = expr.transform_up(|node| {
+        let part: &dyn Any = node.as_ref();
+        Ok(match part.downcast_ref::<BinaryExpr>() {
+            Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>),
+            None => Transformed::no(node),
+        })
+    });
+    checked.map(|checked| checked.data)
 }
 
 /// A numeric constant as its field's type, if that loses nothing.

@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use datafusion_sql::sqlparser::ast::{Expr, Ident, ObjectNamePart, visit_expressions_mut};
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Value,
+    visit_expressions_mut,
+};
 use datafusion_sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserOptions};
 use datafusion_sql::sqlparser::tokenizer::{Location, Token};
@@ -24,51 +27,98 @@ pub(super) struct Resolved {
 /// Parses one expression and resolves its names.
 pub(super) fn resolve(field: &str, sql: &Sql, columns: &[&str]) -> Result<Resolved, Vec<MappingFault>> {
     let mut expr = parse(field, sql).map_err(|fault| vec![fault])?;
-    let mut faults = Vec::new();
-    let mut used: Vec<String> = Vec::new();
+    let mut names = Names { field, sql, columns, used: Vec::new(), faults: Vec::new() };
     let _: ControlFlow<()> = visit_expressions_mut(&mut expr, |node| {
+        names.settle(node);
+        ControlFlow::Continue(())
+    });
+    if names.faults.is_empty() { Ok(Resolved { expr, columns: names.used }) } else { Err(names.faults) }
+}
+
+/// Settles the names of one expression, part by part, inner parts first.
+struct Names<'a> {
+    field: &'a str,
+    sql: &'a Sql,
+    columns: &'a [&'a str],
+    used: Vec<String>,
+    faults: Vec<MappingFault>,
+}
+
+impl Names<'_> {
+    fn settle(&mut self, node: &mut Expr) {
         match node {
-            Expr::Identifier(ident) => match column(ident, columns) {
-                Some(name) => {
-                    if !used.iter().any(|known| known == name) {
-                        used.push(name.to_owned());
-                    }
-                    *ident = Ident { value: name.to_owned(), quote_style: Some('"'), span: ident.span };
-                }
-                None => faults.push(
-                    at(MappingFault::of(field, sql, format!("the source has no column {}", ident.value)), ident.span.start)
-                        .mend(suggest(&ident.value, "columns", columns.iter().copied())),
-                ),
-            },
+            Expr::Identifier(ident) => self.column(ident),
             Expr::CompoundIdentifier(parts) => {
                 let written = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
                 let last = parts.last().map_or("", |part| part.value.as_str());
                 let start = parts.first().map_or(Location::empty(), |part| part.span.start);
-                faults.push(
-                    at(MappingFault::of(field, sql, format!("{written} names a table, but a mapping sees one stream")), start)
-                        .mend(format!("write {last} alone")),
-                );
+                let fault = self.fault(format!("{written} names a table, but a mapping sees one stream"));
+                self.faults.push(at(fault, start).mend(format!("write {last} alone")));
             }
-            Expr::Function(function) => {
-                let Some(ObjectNamePart::Identifier(ident)) = function.name.0.last_mut() else {
-                    return ControlFlow::Continue(());
-                };
-                ident.value = ident.value.to_lowercase();
-                ident.quote_style = None;
-                let windowed = function.over.is_some() || function.filter.is_some();
-                let unusable = if windowed { Some(Unusable::ManyRows) } else { context::function(&ident.value).err() };
-                if let Some(why) = unusable {
-                    faults.push(at(unusable_function(field, sql, &ident.value, why), ident.span.start));
-                }
+            Expr::Function(function) => self.function(function),
+            // PostgreSQL's own way to write it.
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                *node = call("at_time_zone", vec![*timestamp.clone(), *time_zone.clone()]);
+            }
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                let from = substring_from.take().map_or_else(|| Expr::value(Value::Number("1".to_owned(), false)), |from| *from);
+                let arguments = [Some(*expr.clone()), Some(from), substring_for.take().map(|length| *length)];
+                *node = call("substr", arguments.into_iter().flatten().collect());
             }
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                faults.push(MappingFault::of(field, sql, "a mapping sees one row of one stream, so it cannot hold a query".to_owned()));
+                let fault = self.fault("a mapping sees one row of one stream, so it cannot hold a query".to_owned());
+                self.faults.push(fault);
             }
             _ => {}
         }
-        ControlFlow::Continue(())
-    });
-    if faults.is_empty() { Ok(Resolved { expr, columns: used }) } else { Err(faults) }
+    }
+
+    fn fault(&self, problem: String) -> MappingFault {
+        MappingFault::of(self.field, self.sql, problem)
+    }
+
+    fn column(&mut self, ident: &mut Ident) {
+        match column(ident, self.columns) {
+            Some(name) => {
+                if !self.used.iter().any(|known| known == name) {
+                    self.used.push(name.to_owned());
+                }
+                *ident = Ident { value: name.to_owned(), quote_style: Some('"'), span: ident.span };
+            }
+            None => {
+                let fault = self.fault(format!("the source has no column {}", ident.value));
+                let remedy = suggest(&ident.value, "columns", self.columns.iter().copied());
+                self.faults.push(at(fault, ident.span.start).mend(remedy));
+            }
+        }
+    }
+
+    fn function(&mut self, function: &mut Function) {
+        let Some(ObjectNamePart::Identifier(ident)) = function.name.0.last_mut() else {
+            return;
+        };
+        ident.value = ident.value.to_lowercase();
+        ident.quote_style = None;
+        let many_rows = function.over.is_some() || function.filter.is_some();
+        let unusable = if many_rows { Some(Unusable::ManyRows) } else { context::function(&ident.value).err() };
+        if let Some(why) = unusable {
+            self.faults.push(at(unusable_function(self.field, self.sql, &ident.value, why), ident.span.start));
+        }
+    }
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 fn unusable_function(field: &str, sql: &Sql, name: &str, why: Unusable) -> MappingFault {

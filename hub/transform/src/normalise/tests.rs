@@ -41,7 +41,8 @@ fn source() -> SchemaRef {
 }
 
 fn target() -> Target {
-    let symbols = HashMap::from([("avro.enum.symbols".to_owned(), r#"["received","returned"]"#.to_owned())]);
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let symbols = HashMap::from([pair("avro.enum.symbols", r#"["received","returned"]"#), pair("hub.codes", "dossier-status")]);
     let enumeration = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     Target::new(Arc::new(Schema::new(vec![
         Field::new("code", DataType::Utf8, false),
@@ -305,7 +306,7 @@ fn a_type_that_does_not_fit_says_what_to_write() {
             "systems/mot-cua.yaml:12:13: field received_at: wants timestamp with time zone but the expression gives timestamp; write at_time_zone(ngay_nop, 'Asia/Ho_Chi_Minh')",
             "systems/mot-cua.yaml:13:13: field birth_date: wants date but the expression gives text; write vn_date(ngay_sinh)",
             "systems/mot-cua.yaml:14:13: field pages: wants bigint but the expression gives text; write CAST(le_phi AS BIGINT)",
-            "systems/mot-cua.yaml:15:13: field status: wants one of received, returned but the expression gives int; write code('<list>', trang_thai), or a CASE that gives its symbols",
+            "systems/mot-cua.yaml:15:13: field status: wants one of received, returned but the expression gives int; write code('dossier-status', trang_thai), or a CASE that gives its symbols",
         ]
     );
 }
@@ -379,6 +380,106 @@ fn columns_are_found_in_the_sources_own_spelling() {
     assert_eq!(mapping.columns().collect::<Vec<_>>(), ["ma_ho_so", "họ tên", "GhiChu"]);
     let records = mapping.normalise(&batch(&[]), None).unwrap().records;
     assert_eq!(records.column_by_name("pages").unwrap().as_primitive::<Int64Type>().value(2), 1);
+}
+
+/// What an expression of one row gives, as text, or its reject's reason code.
+fn value_of(expression: &str, of: DataType) -> String {
+    let target = Target::new(Arc::new(Schema::new(vec![Field::new("code", DataType::Utf8, false), Field::new("f", of, true)])));
+    let spec = spec(&[("code", "ma_ho_so"), ("f", expression)]);
+    let identity = ["ma_ho_so".to_owned()];
+    let input = PlanInput { spec: &spec, target: &target, source: &source(), identity: &identity, code_lists: &lists(), system: "mot-cua" };
+    let mapping = plan(&input).unwrap_or_else(|faults| panic!("{expression}: {}", faults[0]));
+    let sorted = mapping.normalise(&batch(&[]).slice(1, 1), None).unwrap();
+    match sorted.rejects.first() {
+        Some(reject) => reject.code.to_owned(),
+        None => arrow::util::display::array_value_to_string(sorted.records.column(1), 0).unwrap(),
+    }
+}
+
+#[test]
+fn sql_means_what_postgresql_means_by_it() {
+    for (expression, value) in [
+        ("ma_ho_so || '-' || so_trang", "B-2"),
+        ("CASE trang_thai WHEN 3 THEN 'xong' ELSE 'chưa' END", "xong"),
+        ("CASE WHEN ngay_sinh LIKE '5/%' AND so_trang BETWEEN 1 AND 3 THEN 'yes' END", "yes"),
+        ("CASE WHEN trang_thai IN (1, 2) THEN 'a' WHEN ma_ho_so ILIKE 'b%' THEN 'b' END", "b"),
+        ("CASE WHEN ma_ho_so ~ '^[A-C]$' THEN 'match' END", "match"),
+        ("CASE WHEN \"GhiChu\" IS DISTINCT FROM NULL THEN 'set' END", "set"),
+        ("substring(le_phi FROM 1 FOR 3)", "150"),
+        ("left(le_phi, 2) || right(le_phi, 1)", "155"),
+        ("trim(BOTH ' ' FROM '  x ')", "x"),
+        ("lpad(trang_thai::text, 3, '0')", "003"),
+        ("split_part(ngay_sinh, '/', 3)", "1990"),
+        ("regexp_replace(le_phi, '[^0-9]', '', 'g')", "1500005"),
+        ("upper(lower(\"họ tên\"))", "NGUYỄN VĂN A"),
+        ("CAST(position('/' IN ngay_sinh) AS TEXT)", "2"),
+        ("to_char(vn_date(ngay_sinh), '%Y')", "1990"),
+        ("nullif(\"GhiChu\", '')", ""),
+        ("coalesce(blank_to_null(\"GhiChu\"), 'không')", "không"),
+        ("concat_ws(' ', ma_ho_so, NULL, le_phi)", "B 150000.5"),
+        ("trang_thai", "3"),
+    ] {
+        let expression = if expression == "trang_thai" { "CAST(trang_thai AS TEXT)" } else { expression };
+        assert_eq!(value_of(expression, DataType::Utf8), value, "{expression}");
+    }
+    for (expression, of, value) in [
+        ("EXTRACT(YEAR FROM ngay_nop)", DataType::Int32, "2024"),
+        ("so_trang * 2 + 1", DataType::Int64, "5"),
+        ("le_phi::numeric(14,2) * 0.1", DataType::Decimal128(38, 4), "15000.0500"),
+        ("DATE '2024-03-05'", DataType::Date32, "2024-03-05"),
+        ("CAST(ngay_nop AS DATE)", DataType::Date32, "2024-03-05"),
+        ("date_trunc('month', ngay_nop)", local(), "2024-03-01T00:00:00"),
+        ("ngay_nop + INTERVAL '1 day'", local(), "2024-03-06T00:00:00"),
+        ("ngay_nop AT TIME ZONE 'Asia/Ho_Chi_Minh'", instant(), "2024-03-04T17:00:00Z"),
+        ("at_time_zone(vn_date(ngay_sinh), '+07:00')", instant(), "1990-03-04T17:00:00Z"),
+        ("TIMESTAMP '2024-03-05 08:30:00'", local(), "2024-03-05T08:30:00"),
+        ("trang_thai = 3", DataType::Boolean, "true"),
+        ("da_xoa AND trang_thai IS NOT NULL", DataType::Boolean, "true"),
+        ("7", DataType::Int32, "7"),
+        ("0.5", DataType::Float64, "0.5"),
+        ("NULL", DataType::Date32, ""),
+    ] {
+        assert_eq!(value_of(expression, of), value, "{expression}");
+    }
+}
+
+#[test]
+fn a_failed_conversion_has_one_reason_code_whatever_its_types() {
+    for (expression, of, code) in [
+        ("CAST(ma_ho_so AS INT)", DataType::Int32, "cast-failed"),
+        ("CAST(ma_ho_so AS DATE)", DataType::Date32, "cast-failed"),
+        ("CAST(ma_ho_so AS TIMESTAMP)", local(), "cast-failed"),
+        ("CAST(ma_ho_so AS DOUBLE PRECISION)", DataType::Float64, "cast-failed"),
+        ("CAST(ma_ho_so AS BOOLEAN)", DataType::Boolean, "cast-failed"),
+        ("CAST(ma_ho_so AS DECIMAL(5,2))", DataType::Decimal128(5, 2), "cast-failed"),
+        ("CAST(le_phi AS DECIMAL(5,2))", DataType::Decimal128(5, 2), "out-of-range"),
+        ("CAST(CAST(le_phi AS DECIMAL(20,2)) AS DECIMAL(5,2))", DataType::Decimal128(5, 2), "out-of-range"),
+        ("CAST(so_trang * 3000000000 AS INT)", DataType::Int32, "out-of-range"),
+        ("CAST(CAST(le_phi AS DOUBLE PRECISION) * 1e9 AS INT)", DataType::Int32, "out-of-range"),
+        ("CAST(so_trang * 10000 AS DECIMAL(5,2))", DataType::Decimal128(5, 2), "out-of-range"),
+        ("so_trang / (trang_thai - 3)", DataType::Int64, "divide-by-zero"),
+        ("so_trang * 9223372036854775807", DataType::Int64, "out-of-range"),
+    ] {
+        assert_eq!(value_of(expression, of), code, "{expression}");
+    }
+    assert_eq!(value_of("TRY_CAST(ma_ho_so AS INT)", DataType::Int32), "");
+}
+
+#[test]
+fn a_mapping_is_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&planned(&spec(&ALL)).unwrap());
+}
+
+#[test]
+fn an_empty_batch_and_a_batch_of_rejects_give_no_records() {
+    let mapping = planned(&spec(&ALL)).unwrap();
+    let none = mapping.normalise(&batch(&[]).slice(0, 0), None).unwrap();
+    assert_eq!((none.kept.len(), none.records.num_rows(), none.rejects.len()), (0, 0, 0));
+    let unwanted = mapping.normalise(&batch(&[]), Some(&BooleanArray::from(vec![false; 3]))).unwrap();
+    assert_eq!((unwanted.records.num_rows(), unwanted.filtered), (0, 3));
+    let bad = mapping.normalise(&batch(&[("le_phi", Arc::new(StringArray::from(vec!["x"; 3])))]), None).unwrap();
+    assert_eq!((bad.records.num_rows(), bad.rejects.len()), (0, 3));
 }
 
 #[test]
