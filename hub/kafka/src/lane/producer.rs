@@ -101,11 +101,11 @@ pub(super) struct TransactionalProducer {
     delivery: DeliveryContext,
 }
 
-/// How long one poll may take: events end it early in librdkafka, but rdkafka waits out the whole of it.
-const POLL: Duration = Duration::from_micros(200);
+/// Between two looks for acknowledgements: a part of what a commit takes.
+const WAIT: Duration = Duration::from_micros(100);
 /// The same when Kafka has not answered for a while.
-const SLOW_POLL: Duration = Duration::from_millis(5);
-/// After so long without an end, polling is slowed down.
+const SLOW_WAIT: Duration = Duration::from_millis(5);
+/// After so long without an acknowledgement, Kafka is looked at less often.
 const SLOW_AFTER: Duration = Duration::from_millis(200);
 /// How long one attempt to commit waits for its answer. Attempts are repeated until there is one.
 const COMMIT_ATTEMPT: Duration = Duration::from_secs(5);
@@ -122,6 +122,8 @@ impl TransactionalProducer {
             ("queue.buffering.max.kbytes", "32768"),
             ("queue.buffering.max.messages", "200000"),
             ("socket.send.buffer.bytes", "1048576"),
+            // A topic that does not exist is told soon: the engine creates them before it publishes.
+            ("topic.metadata.propagation.max.ms", "5000"),
         ]);
         let max_record = config.max_record_bytes.to_string();
         let timeout = config.transaction_timeout_ms.to_string();
@@ -230,7 +232,9 @@ impl TransactionalProducer {
 
     /// Waits a moment for acknowledgements.
     pub(super) fn wait(&self, waiting: &mut Waiting<'_>) -> Result<(), Failure> {
-        self.producer.poll(if waiting.is_long() { SLOW_POLL } else { POLL });
+        // rdkafka's poll spins for times below a millisecond. Acknowledgements need no poll: only failures are events.
+        std::thread::sleep(if waiting.is_long() { SLOW_WAIT } else { WAIT });
+        self.producer.poll(Duration::ZERO);
         self.check()?;
         waiting.observe(self.in_flight());
         match waiting.gone_on(|| self.silent()) {

@@ -131,8 +131,7 @@ async fn a_record_too_large_for_its_topic_aborts_and_names_the_system() {
     let lane = ground.lane();
     let big = system("big");
     let session = lane.open(&big).await.unwrap().session;
-    // Random letters, so that compression does not make it fit.
-    let huge: String = (0_u32..9_000).map(|i| char::from(b'a' + u8::try_from(i.wrapping_mul(2_654_435_761) >> 28).unwrap())).collect();
+    let huge = noise(9_000);
     let refused = publish(&lane, &session, vec![ground.block(&["1", "2", &huge])], at(1)).await;
     match refused {
         Err(LaneError::TooLarge { system, topic, limit: None, .. }) => {
@@ -201,4 +200,16 @@ async fn a_stopped_lane_answers_everything() {
         }
     }
     assert_eq!(ground.values().await.len(), committed);
+}
+
+/// Text that compression makes little smaller.
+fn noise(length: usize) -> String {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut letter = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b' ' + u8::try_from(state % 94).unwrap())
+    };
+    (0..length).map(|_| letter()).collect()
 }
