@@ -145,26 +145,14 @@ impl PostgresConfig {
             "cannot name a publication; use 1 to 63 bytes",
         );
         fault(!(1..=32).contains(&self.snapshot.parallel), "/snapshot/parallel", "is out of range; use 1 to 32, such as 2");
-        fault(
-            !(1..=16_384).contains(&self.snapshot.chunk_mib),
-            "/snapshot/chunk_mib",
-            "is out of range; use 1 to 16384, such as 64",
-        );
-        fault(
-            !(1..=3_600).contains(&self.connect_timeout_s),
-            "/connect_timeout_s",
-            "is out of range; use 1 to 3600 seconds, such as 10",
-        );
+        fault(!(1..=16_384).contains(&self.snapshot.chunk_mib), "/snapshot/chunk_mib", "is out of range; use 1 to 16384, such as 64");
+        fault(!(1..=3_600).contains(&self.connect_timeout_s), "/connect_timeout_s", "is out of range; use 1 to 3600 seconds, such as 10");
         fault(
             self.tls.ca.is_some() && matches!(self.tls.mode, TlsMode::Disable | TlsMode::Prefer),
             "/tls/ca",
             "is never looked at in this mode; set /tls/mode to verify-full (or verify-ca)",
         );
-        fault(
-            self.application_name.len() > IDENTIFIER_BYTES,
-            "/application_name",
-            "is longer than the 63 bytes that PostgreSQL keeps",
-        );
+        fault(self.application_name.len() > IDENTIFIER_BYTES, "/application_name", "is longer than the 63 bytes that PostgreSQL keeps");
         faults
     }
 }
@@ -184,6 +172,11 @@ pub const SESSION_SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", "0"),
 ];
 
+/// What a session that reads rows runs besides, where `server_encoding` is `SQL_ASCII`. Such a database may hold any bytes, and
+/// with `client_encoding=UTF8` the first value that is no UTF-8 ends the whole COPY or stream (22021). Passed on as they are,
+/// the decoder refuses that one row.
+pub const UNDECLARED_ENCODING: &str = "SET client_encoding = 'SQL_ASCII'";
+
 /// [`SESSION_SETTINGS`] as the `options` of a start-up message.
 #[must_use]
 pub fn session_options() -> String {
@@ -195,8 +188,7 @@ fn default_name(system: &SystemName) -> String {
 }
 
 fn is_slot_name(name: &str) -> bool {
-    (1..=IDENTIFIER_BYTES).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    (1..=IDENTIFIER_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 mod defaults {

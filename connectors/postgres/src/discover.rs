@@ -3,6 +3,8 @@
 mod findings;
 mod query;
 
+use std::collections::HashMap;
+
 use hub_sdk::model::StreamName;
 use hub_sdk::{Column, ErrorKind, SourceError, StreamShape};
 use tokio_postgres::Client;
@@ -51,11 +53,13 @@ async fn shapes(client: &Client, only: Option<&[&str]>) -> Result<Vec<StreamShap
     let catalogue = Catalogue::load(client).await?;
     let tables = query::tables(client, only).await?;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    // Ordered by table and place, so that one walk deals them out.
-    let mut columns = query::columns(client, &oids).await?;
+    let mut columns: HashMap<u32, Vec<ColumnRow>> = HashMap::with_capacity(tables.len());
+    for column in query::columns(client, &oids).await? {
+        columns.entry(column.table).or_default().push(column);
+    }
     let mut shapes = Vec::with_capacity(tables.len());
     for table in tables {
-        let own: Vec<ColumnRow> = columns.extract_if(.., |column| column.table == table.oid).collect();
+        let own = columns.remove(&table.oid).unwrap_or_default();
         shapes.push(shape(&catalogue, table, own)?);
     }
     Ok(shapes)
@@ -66,10 +70,8 @@ fn shape(catalogue: &Catalogue, table: TableRow, columns: Vec<ColumnRow>) -> Res
         .map_err(|error| SourceError::new(ErrorKind::Defect, "naming a stream").because(error))?;
     let findings = findings::of_table(&table, &columns);
     let captured: Vec<&ColumnRow> = columns.iter().filter(|column| !column.generated).collect();
-    let types: Vec<ColumnType> = captured
-        .iter()
-        .map(|column| catalogue.resolve(&column.name, column.type_oid, column.typmod, &column.sql_type))
-        .collect();
+    let types: Vec<ColumnType> =
+        captured.iter().map(|column| catalogue.resolve(&column.name, column.type_oid, column.typmod, &column.sql_type)).collect();
     let identity = if table.key.is_empty() && table.full_images() {
         captured.iter().map(|column| column.name.clone()).collect()
     } else {

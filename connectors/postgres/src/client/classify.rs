@@ -90,10 +90,9 @@ fn kind_of_tls(error: &tokio_postgres::Error) -> (ErrorKind, Option<&'static str
     let Some(cause) = std::error::Error::source(error) else { return (ErrorKind::BadConfig, None) };
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(_)) => (
-            ErrorKind::BadConfig,
-            Some("give the authority that signed the server's certificate as tls.ca, and its own name as host"),
-        ),
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            (ErrorKind::BadConfig, Some("give the authority that signed the server's certificate as tls.ca, and its own name as host"))
+        }
         Some(_) => (ErrorKind::BadConfig, Some("see whether the server speaks TLS 1.2 or 1.3")),
         // Cut in the middle of the handshake.
         None if cause.is::<std::io::Error>() => (ErrorKind::Unreachable, None),

@@ -59,11 +59,7 @@ enum Check {
     AuthorityAndName,
 }
 
-fn by_authority(
-    tls: &TlsConfig,
-    directory: &Path,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, SourceError> {
+fn by_authority(tls: &TlsConfig, directory: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, SourceError> {
     let roots = match &tls.ca {
         Some(file) => roots_of(&directory.join(file))?,
         None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
@@ -150,9 +146,7 @@ impl ServerCertVerifier for AnyName {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         // webpki looks at the chain first: a wrong name is only told of a certificate that is otherwise good.
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
-                Ok(ServerCertVerified::assertion())
-            }
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray, StringArray,
-};
+use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
@@ -53,9 +51,7 @@ impl ColumnDecoder {
             Kind::Float4 => Values::Float32(Vec::new()),
             Kind::Float8 => Values::Float64(Vec::new()),
             Kind::Decimal { .. } => Values::Int128(Vec::new()),
-            Kind::Numeric | Kind::Text | Kind::Jsonb | Kind::Uuid | Kind::Bytea | Kind::Opaque => {
-                Values::Bytes(Bytes::with_capacity(0, 0))
-            }
+            Kind::Numeric | Kind::Text | Kind::Jsonb | Kind::Uuid | Kind::Bytea | Kind::Opaque => Values::Bytes(Bytes::with_capacity(0, 0)),
         };
         Self { kind: column.kind, data_type: column.kind.data_type(), values, nulls: NullBufferBuilder::new(0) }
     }

@@ -20,22 +20,21 @@ pub(super) fn finding(error: &SourceError, config: &PostgresConfig) -> Finding {
             format!("the server refuses the password of role {user} (or there is no such role)"),
             format!("correct config.user and config.password, or: ALTER ROLE {role} PASSWORD '…';"),
         ),
-        Some(("28000", message)) if message.contains("not permitted to log in") => fatal(
-            "no-login-right",
-            format!("role {user} may not log in"),
-            format!("ALTER ROLE {role} LOGIN;"),
-        ),
-        Some(("28000", message)) if message.contains("does not exist") => fatal(
-            "no-such-role",
-            format!("there is no role {user}"),
-            format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '…';"),
-        ),
+        Some(("28000", message)) if message.contains("not permitted to log in") => {
+            fatal("no-login-right", format!("role {user} may not log in"), format!("ALTER ROLE {role} LOGIN;"))
+        }
+        Some(("28000", message)) if message.contains("does not exist") => {
+            fatal("no-such-role", format!("there is no role {user}"), format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '…';"))
+        }
         // Only the English text tells whether a `hostssl` line is what is missed.
         Some(("28000", message)) => fatal("pg-hba", format!("pg_hba.conf refuses the connection: {message}"), hba_line(config, message)),
         Some(("3D000", _)) => fatal(
             "no-such-database",
             format!("the server has no database {database}"),
-            format!("correct config.database; these exist: SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> {};", quote_literal(database)),
+            format!(
+                "correct config.database; these exist: SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> {};",
+                quote_literal(database)
+            ),
         ),
         Some(("42501", message)) => fatal(
             "no-connect-right",

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row};
 use super::{fatal, remark};
 use crate::client::classify;
 use crate::config::PostgresConfig;
-use crate::types::{quote_identifier, quote_literal};
+use crate::types::quote_literal;
 
 /// What one query tells of the server.
 #[derive(Clone, Debug)]
@@ -187,10 +187,7 @@ fn slot_findings(facts: &Facts, config: &PostgresConfig, name: &str) -> Vec<Find
         findings.push(remark(
             "slot-active",
             format!("slot {name} is being read by process {pid}: a running hub, or somebody else"),
-            format!(
-                "see who: SELECT usename, client_addr, application_name FROM pg_stat_activity WHERE pid = {pid}; for user {}",
-                quote_identifier(&config.user)
-            ),
+            format!("see who: SELECT usename, client_addr, application_name FROM pg_stat_activity WHERE pid = {pid};"),
         ));
     }
     findings

@@ -81,8 +81,7 @@ pub(super) async fn findings(
     let facts = publication_facts(&row).map_err(fail)?;
 
     let mut findings: Vec<Finding> = members.iter().filter_map(absent).collect();
-    let streams: Vec<StreamName> =
-        members.iter().filter(|member| member.sql.is_some()).map(|member| member.stream.clone()).collect();
+    let streams: Vec<StreamName> = members.iter().filter(|member| member.sql.is_some()).map(|member| member.stream.clone()).collect();
     for shape in shapes_of(client, &streams).await? {
         let request = requests.iter().find(|request| request.stream == shape.stream);
         findings.extend(request.into_iter().flat_map(|request| columns(request, &shape)));
@@ -142,9 +141,10 @@ fn absent(member: &Member) -> Option<Finding> {
 /// Columns that a mapping reads and the stream lacks.
 fn columns(request: &StreamRequest, shape: &StreamShape) -> Vec<Finding> {
     let generated = |column: &str| {
-        shape.findings.iter().any(|finding| {
-            finding.code == "generated-column" && finding.message.starts_with(&format!("column {column} of "))
-        })
+        shape
+            .findings
+            .iter()
+            .any(|finding| finding.code == "generated-column" && finding.message.starts_with(&format!("column {column} of ")))
     };
     let absent = |column: &&String| !shape.columns.iter().any(|known| known.name == **column);
     request
@@ -160,12 +160,8 @@ fn columns(request: &StreamRequest, shape: &StreamShape) -> Vec<Finding> {
                 );
             }
             let wanted = column.to_lowercase();
-            let alike: Vec<&str> = shape
-                .columns
-                .iter()
-                .filter(|known| known.name.to_lowercase() == wanted)
-                .map(|known| known.name.as_str())
-                .collect();
+            let alike: Vec<&str> =
+                shape.columns.iter().filter(|known| known.name.to_lowercase() == wanted).map(|known| known.name.as_str()).collect();
             let remedy = match alike.as_slice() {
                 [] => format!("it has: {}", shape.columns.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ")),
                 alike => format!("did you mean {}?", alike.join(" or ")),

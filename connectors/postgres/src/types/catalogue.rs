@@ -126,9 +126,7 @@ pub async fn load_columns(client: &Client, catalogue: &Catalogue, table: u32) ->
     let doing = || format!("reading the columns of table {table}");
     let rows = client.query(COLUMNS, &[&table]).await.map_err(|error| classify(doing(), error))?;
     rows.iter()
-        .map(|row| {
-            Ok(catalogue.resolve(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-        })
+        .map(|row| Ok(catalogue.resolve(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))
         .collect::<Result<_, _>>()
         .map_err(|error| classify(doing(), error))
 }

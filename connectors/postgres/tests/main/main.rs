@@ -4,6 +4,7 @@
 mod discovering;
 mod own_server;
 mod probing;
+mod reconnecting;
 mod source;
 mod tls;
 mod types;

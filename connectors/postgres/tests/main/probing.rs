@@ -129,20 +129,41 @@ async fn what_is_mapped_and_not_there_is_told_with_what_may_be_meant() {
         .await;
     let answer = check(
         &source.config(json!({})),
-        &[("Public.Ho_So", &[]), ("public.xem", &[]), ("public.ho_so", &["Ten", "dai", "ma"]), ("public.tran", &[]), ("public.khong", &[]), ("a.b", &[])],
+        &[
+            ("Public.Ho_So", &[]),
+            ("public.xem", &[]),
+            ("public.ho_so", &["Ten", "dai", "ma"]),
+            ("public.tran", &[]),
+            ("public.khong", &[]),
+            ("a.b", &[]),
+        ],
     )
     .await;
     assert_eq!(
         fatal(&answer),
         [
-            "table-missing", "not-a-table", "table-missing", "column-missing", "generated-column-mapped", "column-missing",
-            "replica-identity-nothing", "no-key",
+            "table-missing",
+            "not-a-table",
+            "table-missing",
+            "column-missing",
+            "generated-column-mapped",
+            "column-missing",
+            "replica-identity-nothing",
+            "no-key",
         ],
         "{:?}",
         answer.findings
     );
     assert_eq!(remedy(&answer, "table-missing"), "did you mean public.ho_so?");
     assert_eq!(remedy(&answer, "column-missing"), "did you mean ten?");
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_database_of_unknown_encoding_is_worth_a_remark() {
+    let source = Source::create_with(port(), "ENCODING 'SQL_ASCII' LOCALE 'C'", "SELECT 1").await;
+    let answer = check(&source.config(json!({})), &[]).await;
+    assert!(answer.is_ready() && !finding(&answer, "database-encoding").fatal);
     source.remove().await;
 }
 
@@ -164,7 +185,7 @@ async fn a_server_that_is_not_prepared_is_told_all_of_it_at_once() {
     source.run("SELECT pg_create_physical_replication_slot('held')").await;
     let answer = check(&source.config(json!({"failover": true})), &[("public.ho_so", &["ten"])]).await;
     assert_eq!(fatal(&answer), ["wal-level", "no-free-slot", "no-free-walsender"]);
-    assert_eq!(finding(&answer, "failover-unsupported").fatal, false);
+    assert!(!finding(&answer, "failover-unsupported").fatal);
     assert_eq!(remedy(&answer, "wal-level"), "ALTER SYSTEM SET wal_level = logical; then restart the server");
 }
 

@@ -38,13 +38,15 @@ pub(crate) const PASSWORD: &str = "mật khẩu 'khó'";
 
 impl Source {
     pub(crate) async fn create(port: u16, setup: &str) -> Self {
+        Self::create_with(port, "", setup).await
+    }
+
+    /// With further options of `CREATE DATABASE`.
+    pub(crate) async fn create_with(port: u16, options: &str, setup: &str) -> Self {
         let (database, role) = (unique("pgc"), unique("pgc_role"));
         let first = connect(port, "postgres").await;
-        first.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE template0")).await.unwrap();
-        first
-            .batch_execute(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{}'", PASSWORD.replace('\'', "''")))
-            .await
-            .unwrap();
+        first.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE template0 {options}")).await.unwrap();
+        first.batch_execute(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{}'", PASSWORD.replace('\'', "''"))).await.unwrap();
         let admin = connect(port, &database).await;
         let source = Self { port, database, role, admin };
         source.run(setup).await;

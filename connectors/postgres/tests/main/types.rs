@@ -9,6 +9,7 @@ use arrow::datatypes::{
 use arrow::util::display::array_value_to_string;
 use bytes::BytesMut;
 use futures::TryStreamExt;
+use hub_connector_postgres::config::UNDECLARED_ENCODING;
 use hub_connector_postgres::decode::{Cell, TableDecoder, UNDECODABLE, Wire};
 use hub_connector_postgres::types::{Catalogue, ColumnType, Kind, all_binary, load_columns};
 use hub_sdk::model::RowFault;
@@ -24,14 +25,22 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("int8", "bigint", &["-9223372036854775808", "9223372036854775807"]),
     ("oid", "oid", &["4294967295", "0"]),
     ("float4", "real", &["NaN", "Infinity", "-Infinity", "3.4028235e38", "1e-45", "-0", "0.1"]),
-    ("float8", "double precision", &["NaN", "Infinity", "-Infinity", "1.7976931348623157e308", "5e-324", "-0", "0.1", "123456789.123456789"]),
+    (
+        "float8",
+        "double precision",
+        &["NaN", "Infinity", "-Infinity", "1.7976931348623157e308", "5e-324", "-0", "0.1", "123456789.123456789"],
+    ),
     ("numeric_14_2", "numeric(14,2)", &["999999999999.99", "-999999999999.99", "0.01", "-0.10", "10000.00", "100000000", "0"]),
     ("numeric_38", "numeric(38)", &["99999999999999999999999999999999999999", "-99999999999999999999999999999999999999", "1"]),
     ("numeric_38_1", "numeric(38,1)", &["9999999999999999999999999999999999999.9", "-0.1"]),
     ("numeric_38_38", "numeric(38,38)", &["0.99999999999999999999999999999999999999", "-0.00000000000000000000000000000000000001"]),
     ("numeric_9_5", "numeric(9,5)", &["1234.56789", "0.00001", "-1000"]),
     ("numeric_50_10", "numeric(50,10)", &["1234567890123456789012345678901234567890.0123456789", "0.0000000001"]),
-    ("numeric_free", "numeric", &["NaN", "Infinity", "-Infinity", "1e130", "1e-130", "123.4500", "-0.000", "10000", "-99990000.0001", "0.0000000100"]),
+    (
+        "numeric_free",
+        "numeric",
+        &["NaN", "Infinity", "-Infinity", "1e130", "1e-130", "123.4500", "-0.000", "10000", "-99990000.0001", "0.0000000100"],
+    ),
     ("money", "money", &["-92233720368547758.08", "92233720368547758.07", "0"]),
     ("text", "text", &["", "Nguyễn Thị Ánh", "tab\tnew\nline \\ 'q' \"d\"", "NULL"]),
     ("varchar", "varchar(20)", &["Thủ Dầu Một", ""]),
@@ -45,12 +54,40 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("json", "json", &["{\"a\" : [1,  null], \"b\":\"ế\"}", "null"]),
     ("jsonb", "jsonb", &["{\"b\":1, \"a\":[1.50,  null,\"ế\"]}", "null", "12345678901234567890.10"]),
     ("xml", "xml", &["<a b='1'>ế</a>", "<?xml version=\"1.0\" standalone=\"yes\"?><a/>"]),
-    ("date", "date", &["4713-01-01 BC", "0001-12-31 BC", "0001-01-01", "1969-12-31", "2000-02-29", "5874897-12-31", "infinity", "-infinity"]),
+    (
+        "date",
+        "date",
+        &["4713-01-01 BC", "0001-12-31 BC", "0001-01-01", "1969-12-31", "2000-02-29", "5874897-12-31", "infinity", "-infinity"],
+    ),
     ("time", "time", &["00:00:00", "23:59:59.999999", "24:00:00", "12:00:00.5"]),
     ("time_0", "time(0)", &["07:30:00"]),
     ("timetz", "timetz", &["00:00:00+14", "24:00:00-15:59", "12:30:15.123456+07"]),
-    ("timestamp", "timestamp", &["4713-01-01 00:00:00 BC", "0001-12-31 23:59:59.999999 BC", "1969-12-31 23:59:59.999999", "2025-07-01 08:00:00.1", "294246-12-31 23:59:59.999999", "294247-01-10 04:00:54.775806", "infinity", "-infinity"]),
-    ("timestamptz", "timestamptz", &["4713-01-02 00:00:00+07 BC", "1969-12-31 23:59:59.999999+00", "2025-07-01 08:00:00+07", "294246-12-31 23:59:59+00", "infinity", "-infinity"]),
+    (
+        "timestamp",
+        "timestamp",
+        &[
+            "4713-01-01 00:00:00 BC",
+            "0001-12-31 23:59:59.999999 BC",
+            "1969-12-31 23:59:59.999999",
+            "2025-07-01 08:00:00.1",
+            "294246-12-31 23:59:59.999999",
+            "294247-01-10 04:00:54.775806",
+            "infinity",
+            "-infinity",
+        ],
+    ),
+    (
+        "timestamptz",
+        "timestamptz",
+        &[
+            "4713-01-02 00:00:00+07 BC",
+            "1969-12-31 23:59:59.999999+00",
+            "2025-07-01 08:00:00+07",
+            "294246-12-31 23:59:59+00",
+            "infinity",
+            "-infinity",
+        ],
+    ),
     ("interval", "interval", &["1 year -2 days 03:04:05.678901", "-178000000 years", "0"]),
     ("bit", "bit(5)", &["10101"]),
     ("varbit", "bit varying", &["", "1010111"]),
@@ -346,9 +383,7 @@ async fn what_arrow_cannot_hold_is_refused_alike_in_both_forms() {
     let source = Source::create(port(), setup).await;
     let client = source.connection().await;
     let table = columns(&client).await;
-    let told = |faults: Vec<RowFault>| -> Vec<(u32, String)> {
-        faults.into_iter().map(|fault| (fault.row, fault.message)).collect()
-    };
+    let told = |faults: Vec<RowFault>| -> Vec<(u32, String)> { faults.into_iter().map(|fault| (fault.row, fault.message)).collect() };
     let (binary, binary_faults) = decode_binary(&client, &table).await;
     let (text, text_faults) = decode_text(&client, &table).await;
     assert_eq!(binary, text);
@@ -444,27 +479,65 @@ fn a_decoder_is_used_again_and_short_rows_are_filled_with_nulls() {
     }
 }
 
+#[tokio::test]
+async fn text_that_is_not_utf8_is_a_fault_of_its_row_alone() {
+    // What a register kept in TCVN3 may really hold: bytes without a declared meaning.
+    let setup = "CREATE TABLE public.moi_kieu (row_no integer PRIMARY KEY, ten text);
+        INSERT INTO public.moi_kieu VALUES (1, 'An'), (2, convert_from('\\x4eb9'::bytea, 'SQL_ASCII')), (3, 'Bình')";
+    let source = Source::create_with(port(), "ENCODING 'SQL_ASCII' LOCALE 'C'", setup).await;
+    let client = source.connection().await;
+    let table = columns(&client).await;
+    client.batch_execute(UNDECLARED_ENCODING).await.unwrap();
+    let (batch, faults) = decode_binary(&client, &table).await;
+    assert_eq!(
+        faults.iter().map(|fault| (fault.row, fault.message.as_str())).collect::<Vec<_>>(),
+        [(1, "column ten (text): text is not UTF-8")]
+    );
+    let names = batch.column(1).as_string::<i32>();
+    assert_eq!((names.value(0), names.is_null(1), names.value(2)), ("An", true, "Bình"));
+    source.remove().await;
+}
+
+/// A kind and one value of it.
+type Sample<'a> = (Kind, &'a [u8]);
+
 /// Not a claim but a figure: `cargo test --release -p hub-connector-postgres -- --ignored --nocapture decoding_speed`.
 #[test]
 #[ignore = "prints a figure"]
 fn decoding_speed() {
     let decimal = Kind::Decimal { precision: 14, scale: 2 };
-    let forms: [(Wire, [(Kind, &[u8]); 12]); 2] = [
+    let forms: [(Wire, [Sample<'_>; 12]); 2] = [
         (
             Wire::Binary,
             [
-                (Kind::Int8, &[0, 0, 0, 0, 0, 1, 2, 3]), (Kind::Text, "000.00.01.H09-250701-0001".as_bytes()), (Kind::Text, "Nguyễn Thị Ánh".as_bytes()),
-                (Kind::Text, b"074190001234"), (Kind::Int4, &[0, 0, 0, 7]), (decimal, &[0, 2, 0, 1, 0, 0, 0, 2, 0, 15, 0x13, 0x88]),
-                (decimal, &[0, 2, 0, 0, 0, 0, 0, 2, 0, 15, 0x13, 0x88]), (Kind::Date, &[0, 0, 0x24, 7]), (Kind::Timestamp, &[0, 2, 0, 0, 0, 1, 2, 3]),
-                (Kind::TimestampTz, &[0, 2, 0, 0, 0, 1, 2, 3]), (Kind::Bool, &[1]), (Kind::Text, "Phường Phú Cường, Thủ Dầu Một".as_bytes()),
+                (Kind::Int8, &[0, 0, 0, 0, 0, 1, 2, 3]),
+                (Kind::Text, "000.00.01.H09-250701-0001".as_bytes()),
+                (Kind::Text, "Nguyễn Thị Ánh".as_bytes()),
+                (Kind::Text, b"074190001234"),
+                (Kind::Int4, &[0, 0, 0, 7]),
+                (decimal, &[0, 2, 0, 1, 0, 0, 0, 2, 0, 15, 0x13, 0x88]),
+                (decimal, &[0, 2, 0, 0, 0, 0, 0, 2, 0, 15, 0x13, 0x88]),
+                (Kind::Date, &[0, 0, 0x24, 7]),
+                (Kind::Timestamp, &[0, 2, 0, 0, 0, 1, 2, 3]),
+                (Kind::TimestampTz, &[0, 2, 0, 0, 0, 1, 2, 3]),
+                (Kind::Bool, &[1]),
+                (Kind::Text, "Phường Phú Cường, Thủ Dầu Một".as_bytes()),
             ],
         ),
         (
             Wire::Text,
             [
-                (Kind::Int8, b"16909060"), (Kind::Text, "000.00.01.H09-250701-0001".as_bytes()), (Kind::Text, "Nguyễn Thị Ánh".as_bytes()),
-                (Kind::Text, b"074190001234"), (Kind::Int4, b"7"), (decimal, b"155000.00"), (decimal, b"15.50"), (Kind::Date, b"2025-07-01"),
-                (Kind::Timestamp, b"2025-07-01 08:00:00.123456"), (Kind::TimestampTz, b"2025-07-01 08:00:00.123+00"), (Kind::Bool, b"t"),
+                (Kind::Int8, b"16909060"),
+                (Kind::Text, "000.00.01.H09-250701-0001".as_bytes()),
+                (Kind::Text, "Nguyễn Thị Ánh".as_bytes()),
+                (Kind::Text, b"074190001234"),
+                (Kind::Int4, b"7"),
+                (decimal, b"155000.00"),
+                (decimal, b"15.50"),
+                (Kind::Date, b"2025-07-01"),
+                (Kind::Timestamp, b"2025-07-01 08:00:00.123456"),
+                (Kind::TimestampTz, b"2025-07-01 08:00:00.123+00"),
+                (Kind::Bool, b"t"),
                 (Kind::Text, "Phường Phú Cường, Thủ Dầu Một".as_bytes()),
             ],
         ),
