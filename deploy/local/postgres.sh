@@ -80,6 +80,8 @@ max_replication_slots = 40
 max_connections = 200
 shared_buffers = 256MB
 max_wal_size = 4GB
+# A slot that nobody reads must not fill the disk.
+max_slot_wal_keep_size = 32GB
 timezone = 'UTC'
 log_timezone = 'UTC'
 EOF

@@ -10,6 +10,8 @@ CREATE TABLE public.co_quan (
     ma_co_quan text PRIMARY KEY, ten text, ma_cha text, cap int, ngay_hieu_luc text);
 CREATE TABLE public.cong_dan (
     id bigint PRIMARY KEY, so_cccd text, ho_ten text, ngay_sinh text, gioi_tinh text, dan_toc text, dien_thoai text, dia_chi text);
+-- Citizens are published under their personal identifier, which is not the key here: deletes and updates must carry it.
+ALTER TABLE public.cong_dan REPLICA IDENTITY FULL;
 CREATE TABLE public.ho_so (
     ma_ho_so text PRIMARY KEY, so_cccd text, ma_co_quan text, thu_tuc text, trang_thai text, kenh text, ngay_nop timestamp,
     ngay_hen_tra text, ngay_tra text, le_phi numeric(14,2), da_xoa boolean NOT NULL DEFAULT false, trich_yeu text, cap_nhat timestamptz);

@@ -23,6 +23,45 @@ pub enum ProvinceError {
         /// Bytes that the slowest has not confirmed.
         behind: u64,
     },
+    /// Kafka could not be read.
+    #[error("reading topic {topic}")]
+    Kafka {
+        /// The topic.
+        topic: String,
+        /// The client's own words.
+        #[source]
+        source: rdkafka::error::KafkaError,
+    },
+    /// The brokers sent nothing for too long.
+    #[error("reading topic {topic}: the brokers are silent; `make status` tells whether Kafka is up")]
+    Silent {
+        /// The topic.
+        topic: String,
+    },
+    /// The hub has not made this topic.
+    #[error("there is no topic {topic}: has `hub run` begun with this system?")]
+    NoTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// A subscriber could not decode a record.
+    #[error("a record of topic {topic} cannot be decoded: {why}")]
+    BrokenRecord {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The schema registry gave no schema.
+    #[error("asking the registry at {registry} for schema {id}: {why}")]
+    Registry {
+        /// Its address.
+        registry: String,
+        /// The schema's id.
+        id: u32,
+        /// What it said.
+        why: String,
+    },
     /// The connection string names no database.
     #[error("the connection string names no database: add dbname=mot_cua")]
     NoDatabase,

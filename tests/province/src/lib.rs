@@ -7,6 +7,7 @@
 //! - [`change`] inserts, updates and deletes in small transactions
 //! - [`settle`] waits until a hub has confirmed all of it
 //! - [`expect`] tells how many rows there are and which of them must be rejected, and why
+//! - [`reconcile`] reads the topics back and holds them against the source
 //!
 //! What must be rejected is kept in the table `province.known_rejects`, which no publication holds.
 
@@ -19,9 +20,11 @@ mod error;
 mod expect;
 mod fault;
 mod fill;
+mod reconcile;
 mod rows;
 mod settle;
 mod tcvn3;
+mod topics;
 mod words;
 
 pub use change::{Amount, ChangePlan, Changed, change};
@@ -30,5 +33,7 @@ pub use error::ProvinceError;
 pub use expect::{Expectation, StreamExpectation, expect};
 pub use fault::{Fault, Flaw};
 pub use fill::{FillPlan, Filled, fill};
+pub use reconcile::{Balance, RejectBalance, StreamBalance, reconcile};
 pub use rows::{Agency, Citizen, Dossier, Step};
 pub use settle::settle;
+pub use topics::TopicAccess;

@@ -1,12 +1,16 @@
 //! `province`: creates, fills and changes the demo's source system, and tells what a hub must find in it.
 
+mod show;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use hub_tests_province::{Access, Amount, ChangePlan, FillPlan, ProvinceError, change, create, expect, fill, settle};
+use hub_tests_province::{
+    Access, Amount, ChangePlan, FillPlan, ProvinceError, TopicAccess, change, create, expect, fill, reconcile, settle,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_postgres::Config;
 
@@ -71,6 +75,20 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Read the hub's topics back and hold them against the source; exit code 1 where they differ.
+    Reconcile {
+        #[command(flatten)]
+        target: Target,
+        /// Kafka's brokers.
+        #[arg(long, default_value = "127.0.0.1:19092")]
+        brokers: String,
+        /// The schema registry.
+        #[arg(long, default_value = "127.0.0.1:18081")]
+        registry: String,
+        /// What the topics' names begin with.
+        #[arg(long, default_value = "h09.mot-cua")]
+        topics: String,
+    },
     /// Print as JSON what a hub must find and what it must reject.
     Expect {
         #[command(flatten)]
@@ -84,7 +102,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("province: {}", told(&error));
             ExitCode::FAILURE
@@ -100,18 +118,19 @@ fn told(error: &dyn std::error::Error) -> String {
     }
 }
 
-async fn run(command: Command) -> Result<(), ProvinceError> {
+async fn run(command: Command) -> Result<ExitCode, ProvinceError> {
     match command {
-        Command::Create { target, role, password_file } => create(&target.dsn, access(role, password_file)?.as_ref()).await,
-        Command::Fill { target, dossiers, seed } => load(&target.dsn, FillPlan { seed, dossiers }).await,
+        Command::Create { target, role, password_file } => {
+            create(&target.dsn, access(role, password_file)?.as_ref()).await?;
+        }
+        Command::Fill { target, dossiers, seed } => load(&target.dsn, FillPlan { seed, dossiers }).await?,
         Command::Change { target, rate, count, seconds } => {
             let amount = count.map_or_else(|| Amount::Time(Duration::from_secs(seconds.unwrap_or(10))), Amount::Rows);
-            work(&target.dsn, ChangePlan { rate, amount }).await
+            work(&target.dsn, ChangePlan { rate, amount }).await?;
         }
         Command::Settle { target, seconds } => {
             let waited = settle(&target.dsn, Duration::from_secs(seconds)).await?;
             println!("the hub has confirmed every change ({} ms after the last)", waited.as_millis());
-            Ok(())
         }
         Command::Expect { target, captured } => {
             let found = expect(&target.dsn).await?;
@@ -120,9 +139,17 @@ async fn run(command: Command) -> Result<(), ProvinceError> {
             } else {
                 println!("{}", serde_json::json!(found));
             }
-            Ok(())
+        }
+        Command::Reconcile { target, brokers, registry, topics } => {
+            let access = TopicAccess { brokers, registry, prefix: topics };
+            let bar = bar(0, "records read back");
+            let balance = reconcile(&target.dsn, &access, &bar).await?;
+            bar.finish_and_clear();
+            show::balance(&balance);
+            return Ok(if balance.is_even() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn access(role: Option<String>, password_file: Option<PathBuf>) -> Result<Option<Access>, ProvinceError> {
