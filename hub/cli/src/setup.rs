@@ -1,12 +1,15 @@
 //! What several commands need before they can work: Kafka, the schema registry.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hub_engine::spec::Naming;
 use hub_kafka::KafkaConfig;
+use hub_registry::{Client, Password, Registry, RegistrySettings, Schemas};
 
-use crate::config::HubFile;
+use crate::config::{HubFile, RegistryChoice};
 use crate::failure::Failure;
+use crate::http;
 
 /// Waits until Kafka answers, saying so; a hub may be started before its Kafka.
 pub(crate) async fn wait_for_kafka(config: &KafkaConfig) -> Result<(), Failure> {
@@ -23,27 +26,47 @@ pub(crate) async fn wait_for_kafka(config: &KafkaConfig) -> Result<(), Failure> 
     }
 }
 
-/// TEMPORARY stand-in until the registry crate lands: numbers schemas in memory.
-#[derive(Default)]
-struct Memory(std::sync::Mutex<Vec<String>>);
-
-impl hub_engine::SchemaRegistrar for Memory {
-    fn register<'a>(
-        &'a self,
-        _subject: &'a str,
-        schema: &'a str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, hub_engine::RegisterError>> + Send + 'a>> {
-        Box::pin(async move {
-            let mut held = self.0.lock().map_err(|_| hub_engine::RegisterError::Unavailable(String::new()))?;
-            let at = held.iter().position(|known| known == schema).unwrap_or_else(|| {
-                held.push(schema.to_owned());
-                held.len() - 1
-            });
-            Ok(u32::try_from(at + 1).unwrap_or(0))
-        })
-    }
+/// The registry that the configuration names, for commands beside a running hub: the embedded one is asked over HTTP.
+pub(crate) fn registry_client(hub: &HubFile, directory: &Path) -> Result<Client, Failure> {
+    let section = &hub.registry;
+    let url = match section.choice() {
+        RegistryChoice::Embedded(listen) => format!("http://{listen}"),
+        RegistryChoice::External(url) => url,
+    };
+    let settings = RegistrySettings {
+        url,
+        user: section.user.clone(),
+        password: section.password.as_ref().map(|password| Password::new(password.reveal())),
+        ca: section.ca.as_ref().map(|file| directory.join(file)),
+    };
+    Client::new(settings).map_err(|error| Failure::unavailable("setting up the schema registry's client", error))
 }
 
-pub(crate) async fn registry(_hub: &HubFile, _naming: &Naming) -> Result<std::sync::Arc<dyn hub_engine::SchemaRegistrar>, Failure> {
-    Ok(std::sync::Arc::new(Memory::default()))
+/// The registry of a running hub. The embedded one is started, and serves its port until the process ends.
+pub(crate) async fn registry(hub: &HubFile, naming: &Naming, directory: &Path) -> Result<Schemas, Failure> {
+    let RegistryChoice::Embedded(listen) = hub.registry.choice() else {
+        return Ok(Schemas::External(registry_client(hub, directory)?));
+    };
+    let listener = http::listen("the schema registry", listen).await?;
+    let mut back_off = hub_engine::policy::BackOff::new(Duration::from_millis(500), Duration::from_secs(10));
+    let registry = loop {
+        match Registry::start(hub.kafka.client(), &naming.schemas(), hub.kafka.replication).await {
+            Ok(registry) => break registry,
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, "the schema registry cannot start yet; trying again");
+                tokio::time::sleep(back_off.next(1.0)).await;
+            }
+            Err(error) => return Err(Failure::unavailable("starting the schema registry", error)),
+        }
+    };
+    let router = match (&hub.registry.user, &hub.registry.password) {
+        (Some(user), Some(password)) => registry.router_for(user, &Password::new(password.reveal())),
+        _ => registry.router(),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the schema registry's port is closed");
+        }
+    });
+    Ok(Schemas::Embedded(registry))
 }

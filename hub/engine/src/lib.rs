@@ -5,12 +5,10 @@ mod node;
 pub mod pipeline;
 pub mod policy;
 pub mod prepare;
-mod schemas;
 mod session;
 pub mod spec;
 pub mod status;
 mod supervisor;
 
 pub use error::RunError;
-pub use schemas::{RegisterError, SchemaRegistrar};
 pub use node::{Node, NodeInput, SecretResolver, reach_kafka};

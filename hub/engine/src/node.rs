@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use hub_kafka::{KafkaConfig, Lane, LaneInput, LaneLimits, Topics};
 use hub_model::SystemName;
+use hub_registry::Schemas;
 use hub_sdk::{Budget, DynConnector, Kind};
 use hub_telemetry::Metrics;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{RunError, SchemaRegistrar};
+use crate::RunError;
 use crate::prepare;
 use crate::spec::{Desired, Naming, TopicSettings};
 use crate::status::{Board, State, SystemStatus};
@@ -31,7 +32,7 @@ pub struct NodeInput {
     /// Settings of topics whose stream says nothing else.
     pub topic_defaults: TopicSettings,
     /// The schema registry.
-    pub schemas: Arc<dyn SchemaRegistrar>,
+    pub schemas: Schemas,
     /// Connectors that this node has.
     pub kinds: Vec<Kind>,
     /// Metrics of the process.
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) kafka: KafkaConfig,
     pub(crate) naming: Naming,
     pub(crate) topic_defaults: TopicSettings,
-    pub(crate) schemas: Arc<dyn SchemaRegistrar>,
+    pub(crate) schemas: Schemas,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) metrics: Metrics,
     pub(crate) budget: Budget,

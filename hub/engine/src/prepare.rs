@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use hub_kafka::{Cleanup as KafkaCleanup, KafkaConfig, Lane, Publication, Table, TopicFacts, TopicSpec, Topics, checkpoints};
 use hub_model::{Checkpoint, SystemName};
+use hub_registry::ClientError;
 use hub_sdk::StreamShape;
 use hub_transform::encode::{envelope_schema, key_schema};
 use hub_transform::normalise::{MappingSpec, Sql};
 use hub_transform::{CanonicalSchema, CodeLists, reject};
 
-use crate::{RegisterError, RunError};
+use crate::RunError;
 use crate::node::Shared;
 use crate::spec::{Cleanup, Desired, OwnTopics, StreamSpec, TopicSettings};
 
@@ -182,10 +183,10 @@ pub(crate) async fn system(
 
 async fn register(shared: &Shared, subject: &str, schema: &str) -> Result<u32, RunError> {
     shared.schemas.register(subject, schema).await.map_err(|error| {
-        let subject = subject.to_owned();
+        let (subject, why) = (subject.to_owned(), error.to_string());
         match error {
-            RegisterError::Refused(why) => RunError::SchemaRefused { subject, why },
-            RegisterError::Unavailable(why) => RunError::Registry { subject, why },
+            ClientError::Incompatible { .. } | ClientError::Invalid { .. } => RunError::SchemaRefused { subject, why },
+            _ => RunError::Registry { subject, why },
         }
     })
 }

@@ -95,10 +95,20 @@ impl Run<'_> {
 
     async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight) -> Result<(), RunError> {
         let Delivery { batches, checkpoint } = delivery;
+        if batches.is_empty() && checkpoint.is_empty() {
+            // A connector's word that it follows now, though nothing has changed yet.
+            self.enter(State::Following);
+            return Ok(());
+        }
         let snapshot = batches.iter().any(|batch| batch.snapshot == hub_model::SnapshotMark::Initial);
+        let batches_empty = batches.is_empty();
         let pipeline = &mut self.pipeline;
         let processed = tokio::task::block_in_place(|| pipeline.process(batches, now_micros()))?;
-        self.enter(if snapshot { State::Snapshot } else { State::Following });
+        if snapshot {
+            self.enter(State::Snapshot);
+        } else if !batches_empty {
+            self.enter(State::Following);
+        }
         let (report, settled, tally) = (flight.report.clone(), checkpoint.clone(), processed.tally);
         flight.open += 1;
         let publication = Publication {

@@ -6,7 +6,7 @@ use hub_model::{ChangeBatch, Checkpoint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
-/// are durable. A delivery without batches only moves the checkpoint.
+/// are durable. A delivery without batches only moves the checkpoint; an empty one says that changes are followed now.
 #[derive(Debug)]
 pub struct Delivery {
     /// Batches, at most one stream each; within one stream in order.

@@ -1,6 +1,6 @@
 //! `hub run`: applies the configuration and runs its systems until interrupted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     // The operators' port is opened first: a second hub on the same machine fails before it fences the first one.
     let listener = http::listen("metrics", hub.http.listen).await?;
     let node = tokio::select! {
-        node = start(&hub, metrics.clone(), kinds) => Arc::new(node?),
+        node = start(&hub, directory, metrics.clone(), kinds) => Arc::new(node?),
         () = stop.cancelled() => return Ok(()),
     };
     let face = http::Face { node: Arc::clone(&node), metrics };
@@ -66,10 +66,10 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     Ok(())
 }
 
-async fn start(hub: &HubFile, metrics: Metrics, kinds: Vec<hub_sdk::Kind>) -> Result<Node, Failure> {
+async fn start(hub: &HubFile, directory: &Path, metrics: Metrics, kinds: Vec<hub_sdk::Kind>) -> Result<Node, Failure> {
     setup::wait_for_kafka(&hub.kafka).await?;
     let naming = Naming::new(hub.kafka.topic_prefix.clone());
-    let schemas = setup::registry(hub, &naming).await?;
+    let schemas = setup::registry(hub, &naming, directory).await?;
     let input = NodeInput {
         kafka: hub.kafka.clone(),
         naming,

@@ -1,7 +1,6 @@
 //! Avro's schema resolution: can a reader with one schema read what was written with another?
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::collections::{HashMap, HashSet};
 
 use crate::schema::{Enum, Field, Fixed, Kind, Naming, Node, NodeId, Record, Schema};
 
@@ -77,70 +76,85 @@ impl Incompatibility {
 
 /// Types that refer to each other in longer chains than this are not followed: the stack is finite.
 const MAX_DEPTH: usize = 256;
+/// Pairs of types that one judgement may look at. Far more than any schema in use; it bounds what a hostile one can cost.
+const MAX_STEPS: usize = 500_000;
 
 pub(super) fn differences(reader: &Schema, writer: &Schema) -> Vec<Incompatibility> {
-    let mut comparison = Comparison { reader, writer, known: HashMap::new(), trail: Vec::new(), path: Vec::new(), depth: 0 };
-    let found = comparison.compare(reader.root(), writer.root());
-    let mut unique: Vec<Incompatibility> = Vec::with_capacity(found.len());
-    for incompatibility in found.iter() {
-        if !unique.contains(incompatibility) {
-            unique.push(incompatibility.clone());
-        }
-    }
-    unique
+    let mut comparison = Comparison {
+        reader,
+        writer,
+        known: HashMap::new(),
+        fitting: Vec::new(),
+        reported: HashSet::new(),
+        found: Vec::new(),
+        path: Vec::new(),
+        depth: 0,
+        steps: 0,
+        probing: 0,
+    };
+    comparison.compare(reader.root(), writer.root());
+    comparison.found
 }
 
-type Found = Rc<Vec<Incompatibility>>;
 type Pair = (NodeId, NodeId);
 
+/// A comparison under way. Each step says whether the two types fit, and reports what does not, once a pair of types.
 struct Comparison<'a> {
     reader: &'a Schema,
     writer: &'a Schema,
     /// Pairs that were compared, or are being compared and are taken to fit until shown otherwise (recursive types).
-    known: HashMap<Pair, Found>,
-    /// Pairs that were found to fit, in the order in which their comparison began.
-    trail: Vec<Pair>,
+    known: HashMap<Pair, bool>,
+    /// Pairs that are taken to fit, in the order in which their comparison began.
+    fitting: Vec<Pair>,
+    reported: HashSet<Pair>,
+    found: Vec<Incompatibility>,
     path: Vec<String>,
     depth: usize,
+    steps: usize,
+    /// Above 0 while a union's branches are tried: whether one fits is the question, not why another does not.
+    probing: usize,
 }
 
 impl Comparison<'_> {
-    fn compare(&mut self, reader: NodeId, writer: NodeId) -> Found {
+    fn compare(&mut self, reader: NodeId, writer: NodeId) -> bool {
         let pair = (reader, writer);
-        if let Some(found) = self.known.get(&pair) {
-            return Rc::clone(found);
+        match self.known.get(&pair) {
+            Some(true) => return true,
+            Some(false) if self.probing > 0 || self.reported.contains(&pair) => return false,
+            _ => {}
         }
-        if self.depth == MAX_DEPTH {
-            return Rc::new(vec![self.fault(Reason::TypeMismatch, format!("types nested deeper than {MAX_DEPTH} levels"))]);
+        self.steps += 1;
+        if self.depth == MAX_DEPTH || self.steps > MAX_STEPS {
+            return self.report(Reason::TypeMismatch, "types too deep or too many to be compared".to_owned());
         }
-        self.known.insert(pair, Found::default());
-        let mark = self.trail.len();
-        self.trail.push(pair);
+        if self.probing == 0 {
+            self.reported.insert(pair);
+        }
+        let mark = self.fitting.len();
+        if self.known.insert(pair, true).is_none() {
+            self.fitting.push(pair);
+        }
         self.depth += 1;
-        let found = Rc::new(self.resolve(reader, writer));
+        let fits = self.resolve(reader, writer);
         self.depth -= 1;
-        if !found.is_empty() {
+        if !fits {
             // What was found to fit meanwhile may have rested on this pair fitting.
-            for refuted in self.trail.drain(mark..) {
+            for refuted in self.fitting.drain(mark..) {
                 self.known.remove(&refuted);
             }
-            self.known.insert(pair, Rc::clone(&found));
+            self.known.insert(pair, false);
         }
-        found
+        fits
     }
 
-    fn resolve(&mut self, reader: NodeId, writer: NodeId) -> Vec<Incompatibility> {
+    fn resolve(&mut self, reader: NodeId, writer: NodeId) -> bool {
         let (read, write) = (self.reader.node(reader), self.writer.node(writer));
         match (&read.kind, &write.kind) {
-            (Kind::Union(_), Kind::Union(branches)) => self.every_branch_in_union(reader, branches),
-            (_, Kind::Union(branches)) => {
-                branches.iter().flat_map(|branch| self.compare(reader, *branch).as_ref().clone()).collect()
-            }
+            (Kind::Union(_), Kind::Union(branches)) => self.each_branch(reader, branches),
+            (_, Kind::Union(branches)) => self.all(branches, |comparison, branch| comparison.compare(reader, *branch)),
             (Kind::Union(branches), written) => {
-                if branches.iter().any(|branch| self.compare(*branch, writer).is_empty()) {
-                    return Vec::new();
-                }
-                vec![self.fault(Reason::MissingUnionBranch, format!("reader union lacking writer type: {}", written.label()))]
+                let fits = self.probe(|comparison| branches.iter().any(|branch| comparison.compare(*branch, writer)));
+                fits || self.report(Reason::MissingUnionBranch, format!("reader union lacking writer type: {}", written.label()))
             }
             (Kind::Record(read), Kind::Record(write)) => self.records(read, write),
             (Kind::Enum(read), Kind::Enum(write)) => self.enums(read, write),
@@ -151,106 +165,126 @@ impl Comparison<'_> {
         }
     }
 
-    fn every_branch_in_union(&mut self, reader: NodeId, branches: &[NodeId]) -> Vec<Incompatibility> {
-        let mut found = Vec::new();
-        for (index, branch) in branches.iter().enumerate() {
-            if !self.compare(reader, *branch).is_empty() {
-                self.path.push(index.to_string());
-                let label = self.writer.node(*branch).kind.label();
-                found.push(self.fault(Reason::MissingUnionBranch, format!("reader union lacking writer type: {label}")));
-                self.path.pop();
+    /// Every branch that the writer may write must be read; one that is not is named by its number.
+    fn each_branch(&mut self, reader: NodeId, branches: &[NodeId]) -> bool {
+        let numbered: Vec<(usize, NodeId)> = branches.iter().copied().enumerate().collect();
+        self.all(&numbered, |comparison, (index, branch)| {
+            if comparison.probe(|comparison| comparison.compare(reader, *branch)) {
+                return true;
             }
-        }
-        found
+            let label = comparison.writer.node(*branch).kind.label();
+            comparison.report_at(index.to_string(), Reason::MissingUnionBranch, format!("reader union lacking writer type: {label}"))
+        })
     }
 
-    fn within(&mut self, step: &str, reader: NodeId, writer: NodeId) -> Vec<Incompatibility> {
-        self.path.push(step.to_owned());
-        let found = self.compare(reader, writer);
-        self.path.pop();
-        found.as_ref().clone()
+    fn records(&mut self, reader: &Record, writer: &Record) -> bool {
+        let named = self.names(&reader.naming, &writer.naming);
+        if !named && self.probing > 0 {
+            return false;
+        }
+        let written: HashMap<&str, NodeId> = writer.fields.iter().map(|field| (field.name.as_str(), field.schema)).collect();
+        let numbered: Vec<(usize, &Field)> = reader.fields.iter().enumerate().collect();
+        let fields = self.all(&numbered, |comparison, (index, field)| match source_of(field, &written) {
+            Some(source) => comparison.within(&format!("fields/{index}/type"), field.schema, source),
+            None if field.default.is_some() => true,
+            None => comparison.report_at(format!("fields/{index}"), Reason::ReaderFieldMissingDefaultValue, field.name.clone()),
+        });
+        named && fields
     }
 
-    fn records(&mut self, reader: &Record, writer: &Record) -> Vec<Incompatibility> {
-        let mut found = self.names(&reader.naming, &writer.naming);
-        for (index, field) in reader.fields.iter().enumerate() {
-            match source_of(field, writer) {
-                Some(written) => found.extend(self.within(&format!("fields/{index}/type"), field.schema, written.schema)),
-                None if field.default.is_some() => {}
-                None => {
-                    self.path.push(format!("fields/{index}"));
-                    found.push(self.fault(Reason::ReaderFieldMissingDefaultValue, field.name.clone()));
-                    self.path.pop();
-                }
-            }
+    fn enums(&mut self, reader: &Enum, writer: &Enum) -> bool {
+        let named = self.names(&reader.naming, &writer.naming);
+        if reader.default.is_some() {
+            return named;
         }
-        found
+        let held: HashSet<&str> = reader.symbols.iter().map(String::as_str).collect();
+        let missing: Vec<&str> = writer.symbols.iter().map(String::as_str).filter(|symbol| !held.contains(symbol)).collect();
+        let complete = missing.is_empty()
+            || self.report_at("symbols".to_owned(), Reason::MissingEnumSymbols, format!("[{}]", missing.join(", ")));
+        named && complete
     }
 
-    fn enums(&mut self, reader: &Enum, writer: &Enum) -> Vec<Incompatibility> {
-        let mut found = self.names(&reader.naming, &writer.naming);
-        if reader.default.is_none() {
-            let missing: Vec<&str> =
-                writer.symbols.iter().filter(|symbol| !reader.symbols.contains(symbol)).map(String::as_str).collect();
-            if !missing.is_empty() {
-                self.path.push("symbols".to_owned());
-                found.push(self.fault(Reason::MissingEnumSymbols, format!("[{}]", missing.join(", "))));
-                self.path.pop();
-            }
-        }
-        found
-    }
-
-    fn fixed(&mut self, (read, reader): (&Node, &Fixed), (write, writer): (&Node, &Fixed)) -> Vec<Incompatibility> {
-        let mut found = self.names(&reader.naming, &writer.naming);
-        if reader.size != writer.size {
-            self.path.push("size".to_owned());
-            found.push(self.fault(Reason::FixedSizeMismatch, format!("expected: {}, found: {}", writer.size, reader.size)));
-            self.path.pop();
-        }
-        found.extend(self.logical(read, write));
-        found
+    fn fixed(&mut self, (read, reader): (&Node, &Fixed), (write, writer): (&Node, &Fixed)) -> bool {
+        let named = self.names(&reader.naming, &writer.naming);
+        let sized = reader.size == writer.size
+            || self.report_at(
+                "size".to_owned(),
+                Reason::FixedSizeMismatch,
+                format!("expected: {}, found: {}", writer.size, reader.size),
+            );
+        let meant = self.logical(read, write);
+        named && sized && meant
     }
 
     /// Names match without their namespaces, or where an alias of the reader is the writer's full name.
-    fn names(&mut self, reader: &Naming, writer: &Naming) -> Vec<Incompatibility> {
-        if reader.name.simple == writer.name.simple || reader.aliases.contains(&writer.name) {
-            return Vec::new();
-        }
-        self.path.push("name".to_owned());
-        let fault = self.fault(Reason::NameMismatch, format!("expected: {}", writer.name));
-        self.path.pop();
-        vec![fault]
+    fn names(&mut self, reader: &Naming, writer: &Naming) -> bool {
+        reader.name.simple == writer.name.simple
+            || reader.aliases.contains(&writer.name)
+            || self.report_at("name".to_owned(), Reason::NameMismatch, format!("expected: {}", writer.name))
     }
 
-    fn primitives(&self, read: &Node, write: &Node) -> Vec<Incompatibility> {
+    fn primitives(&mut self, read: &Node, write: &Node) -> bool {
         let same = std::mem::discriminant(&read.kind) == std::mem::discriminant(&write.kind);
         if !same && !promotes(&write.kind, &read.kind) {
             let detail = format!("reader type: {} not compatible with writer type: {}", read.kind.label(), write.kind.label());
-            return vec![self.fault(Reason::TypeMismatch, detail)];
+            return self.report(Reason::TypeMismatch, detail);
         }
         self.logical(read, write)
     }
 
     /// Two logical types over the same bytes that mean different values: a timestamp in micros read as millis is off by a
     /// thousand. A logical type against none is left alone: that is how one is added to a field.
-    fn logical(&self, read: &Node, write: &Node) -> Vec<Incompatibility> {
-        let (Some(reads), Some(writes)) = (logical(read), logical(write)) else { return Vec::new() };
-        if reads.holds(&writes) {
-            return Vec::new();
-        }
-        let detail = format!("reader logical type: {reads} not compatible with writer logical type: {writes}");
-        vec![self.fault(Reason::TypeMismatch, detail)]
+    fn logical(&mut self, read: &Node, write: &Node) -> bool {
+        let (Some(reads), Some(writes)) = (logical(read), logical(write)) else { return true };
+        let detail = || format!("reader logical type: {reads} not compatible with writer logical type: {writes}");
+        reads.holds(&writes) || self.report(Reason::TypeMismatch, detail())
     }
 
-    fn fault(&self, reason: Reason, detail: String) -> Incompatibility {
-        Incompatibility { reason, path: format!("/{}", self.path.join("/")), detail }
+    fn within(&mut self, step: &str, reader: NodeId, writer: NodeId) -> bool {
+        self.path.push(step.to_owned());
+        let fits = self.compare(reader, writer);
+        self.path.pop();
+        fits
+    }
+
+    /// Whether all fit: all are looked at, for the report, unless only the answer counts.
+    fn all<T>(&mut self, items: &[T], mut fits: impl FnMut(&mut Self, &T) -> bool) -> bool {
+        let mut all = true;
+        for item in items {
+            all &= fits(self, item);
+            if !all && self.probing > 0 {
+                break;
+            }
+        }
+        all
+    }
+
+    fn probe(&mut self, fits: impl FnOnce(&mut Self) -> bool) -> bool {
+        self.probing += 1;
+        let answer = fits(self);
+        self.probing -= 1;
+        answer
+    }
+
+    /// Notes a difference here. Always false, so that it can stand for the answer.
+    fn report(&mut self, reason: Reason, detail: String) -> bool {
+        if self.probing == 0 {
+            self.found.push(Incompatibility { reason, path: format!("/{}", self.path.join("/")), detail });
+        }
+        false
+    }
+
+    fn report_at(&mut self, step: String, reason: Reason, detail: String) -> bool {
+        self.path.push(step);
+        self.report(reason, detail);
+        self.path.pop();
+        false
     }
 }
 
 /// The writer's field that fills a field of the reader's: by name, else by the reader's aliases.
-fn source_of<'a>(field: &Field, writer: &'a Record) -> Option<&'a Field> {
-    let named = |name: &str| writer.fields.iter().find(|written| written.name == name);
+fn source_of(field: &Field, written: &HashMap<&str, NodeId>) -> Option<NodeId> {
+    let named = |name: &str| written.get(name).copied();
     named(&field.name).or_else(|| field.aliases.iter().find_map(|alias| named(alias)))
 }
 

@@ -218,18 +218,22 @@ fn what_rested_on_a_refuted_recursion_is_compared_again() {
 }
 
 #[test]
-fn a_chain_of_types_longer_than_the_limit_ends_with_a_message() {
-    let mut types = vec![r#"{"type":"record","name":"R0","fields":[]}"#.to_owned()];
-    for index in 1..2_000 {
-        types.push(format!(r#"{{"type":"record","name":"R{index}","fields":[{{"name":"a","type":"R{}"}}]}}"#, index - 1));
-    }
-    types.reverse();
-    // Defined from the leaf up, as Avro asks, and used from the top down.
-    types.reverse();
-    let text = format!("[{}]", types.join(","));
-    let top = parse(&text);
-    // Each branch was compared before the next one leans on it, so the chain is never deep.
-    assert!(differences(&top, &top).is_empty());
+fn a_hostile_schema_costs_little_and_ends_with_a_message() {
+    let chained = |index: usize| match index {
+        0 => r#"{"type":"record","name":"R0","fields":[]}"#.to_owned(),
+        _ => format!(r#"{{"type":"record","name":"R{index}","fields":[{{"name":"a","type":"R{}"}}]}}"#, index - 1),
+    };
+    // Small ones are compared to their end, every branch with every other.
+    let small = parse(&format!("[{}]", (0..100).map(chained).collect::<Vec<_>>().join(",")));
+    assert!(differences(&small, &small).is_empty());
+    // Entered at its end, a long chain would need a stack as deep as it is long.
+    let long: Vec<String> = (0..2_000).map(chained).collect();
+    let referenced = format!("[{}]", long.join(","));
+    let top = r#"{"type":"record","name":"Top","fields":[{"name":"top","type":"R1999"}]}"#;
+    let schema = Schema::parse(top, &[&referenced]).unwrap();
+    let said = differences(&schema, &schema);
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0].detail, "types too deep or too many to be compared");
 }
 
 #[test]

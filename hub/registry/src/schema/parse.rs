@@ -157,7 +157,7 @@ impl Parser {
             return Err(self.fault(format!("Record {} has no fields: write \"fields\" with a list", naming.name)));
         };
         // The name is known before the fields are read: that is how a type refers to itself.
-        let id = self.define(&naming, Kind::Null)?;
+        let id = self.define(&naming, Kind::Record(Record { naming: naming.clone(), fields: Vec::new(), error }))?;
         let mut fields: Vec<Field> = Vec::with_capacity(list.len());
         let mut taken = HashSet::new();
         for (index, json) in list.iter().enumerate() {
@@ -221,8 +221,8 @@ impl Parser {
         }
         let mut reserved = TYPE_WORDS.to_vec();
         reserved.push("default");
-        let id = self.define(&naming, Kind::Null)?;
-        self.nodes[id.0] = Node { kind: Kind::Enum(Enum { naming, symbols, default }), props: properties(object, &reserved) };
+        let id = self.define(&naming, Kind::Enum(Enum { naming: naming.clone(), symbols, default }))?;
+        self.nodes[id.0].props = properties(object, &reserved);
         Ok(id)
     }
 
@@ -231,17 +231,17 @@ impl Parser {
         let Some(size) = object.get("size").and_then(Value::as_u64).filter(|size| *size <= i32::MAX as u64) else {
             return Err(self.fault(format!("Invalid or no size of fixed {}: write a number of bytes", naming.name)));
         };
-        let id = self.define(&naming, Kind::Null)?;
-        self.nodes[id.0] = Node { kind: Kind::Fixed(Fixed { naming, size }), props: properties(object, &TYPE_WORDS) };
+        let id = self.define(&naming, Kind::Fixed(Fixed { naming: naming.clone(), size }))?;
+        self.nodes[id.0].props = properties(object, &TYPE_WORDS);
         Ok(id)
     }
 
-    fn define(&mut self, naming: &Naming, placeholder: Kind) -> Read<NodeId> {
+    fn define(&mut self, naming: &Naming, kind: Kind) -> Read<NodeId> {
         let full = naming.name.full();
         if self.names.contains_key(&full) {
             return Err(self.fault(format!("Can't redefine: {full}")));
         }
-        let id = self.add(placeholder, Vec::new());
+        let id = self.add(kind, Vec::new());
         self.names.insert(full, id);
         Ok(id)
     }

@@ -134,6 +134,11 @@ impl Printer<'_> {
         self.key("name");
         if self.form == Form::Normal {
             self.text(&naming.name.full());
+            if naming.name.space.is_empty() && !space.is_empty() {
+                // Else it would be read as being in the enclosing namespace.
+                self.key("namespace");
+                self.text("");
+            }
         } else {
             self.text(&naming.name.simple);
             if naming.name.space != space {

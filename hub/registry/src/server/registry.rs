@@ -131,9 +131,17 @@ impl Registry {
     /// # Errors
     /// [`StartError`] where Kafka cannot be used now ([`StartError::is_retriable`]) or the topic cannot hold schemas.
     pub async fn start(client: ClientConfig, topic: &str, replication: u16) -> Result<Self, StartError> {
-        topic::ensure(&client, topic, replication, START_WITHIN).await?;
+        Self::start_within(client, topic, replication, START_WITHIN).await
+    }
+
+    /// As [`Registry::start`], with a limit for each of its steps.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub async fn start_within(client: ClientConfig, topic: &str, replication: u16, limit: Duration) -> Result<Self, StartError> {
+        topic::ensure(&client, topic, replication, limit).await?;
         let settings = writer::settings(&client, topic)?;
-        let follower = Follower::start(&client, topic, START_WITHIN).await?;
+        let follower = Follower::start(&client, topic, limit).await?;
         let cluster = cluster_id(client).await;
         let inner = Inner { follower, settings, topic: topic.into(), cluster, writer: Mutex::new(None) };
         Ok(Self { inner: Arc::new(inner), write_within: WRITE_WITHIN })
