@@ -91,16 +91,27 @@ fn mapping(rows: &RecordBatch, fields: &[(&str, DataType, &str)]) -> Mapping {
     };
     let mut lists = CodeLists::default();
     lists.add("dossier-status", "code,title_vi,title_en,mot-cua\nreceived,,,1\nprocessing,,,2\nreturned,,,3\n", "a.csv").unwrap();
-    lists.add("channel", "code,title_vi,title_en,mot-cua\nin-person,,,Trực tiếp\nonline,,,Trực tuyến\npost,,,Bưu chính\n", "b.csv").unwrap();
+    lists
+        .add("channel", "code,title_vi,title_en,mot-cua\nin-person,,,Trực tiếp\nonline,,,Trực tuyến\npost,,,Bưu chính\n", "b.csv")
+        .unwrap();
     let source = rows.schema();
-    let input = PlanInput { spec: &spec, target: &target, source: &source, identity: &["ma_ho_so".to_owned()], code_lists: &lists, system: "mot-cua" };
+    let input = PlanInput {
+        spec: &spec,
+        target: &target,
+        source: &source,
+        identity: &["ma_ho_so".to_owned()],
+        code_lists: &lists,
+        system: "mot-cua",
+    };
     plan(&input).unwrap()
 }
 
 fn batch() -> RecordBatch {
     let names = ["Nguyễn Văn Trường", "Trần Thị Bích Ngọc", "Lê Hoàng Phương Thảo", "Phạm Minh Đức", "Đặng Thị Quỳnh"];
     let texts = |make: &dyn Fn(usize) -> String| Arc::new(StringArray::from_iter_values((0..ROWS).map(make))) as ArrayRef;
-    let times = |step: i64| Arc::new(TimestampMicrosecondArray::from_iter_values((0..4096).map(|row| 1_700_000_000_000_000 + row * step))) as ArrayRef;
+    let times = |step: i64| {
+        Arc::new(TimestampMicrosecondArray::from_iter_values((0..4096).map(|row| 1_700_000_000_000_000 + row * step))) as ArrayRef
+    };
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("ma_ho_so", texts(&|row| format!("000.00.15.H09-240305-{row:04}"))),
         ("thu_tuc", texts(&|row| format!("1.00{:04}.000.00.00.H09", row % 900))),

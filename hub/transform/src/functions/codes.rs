@@ -127,7 +127,10 @@ impl CodeList {
         let names: Arc<[Box<str>]> = codes.iter().map(|code| code.code.as_str().into()).collect();
         let table = |system: &str, map| {
             let unknown = format!("not among the codes of list {name} for {system}; add it to {place} or have it mended at the source");
-            (system.to_owned(), Arc::new(CodeTable { list: name.to_owned(), system: system.to_owned(), map, codes: Arc::clone(&names), unknown }))
+            (
+                system.to_owned(),
+                Arc::new(CodeTable { list: name.to_owned(), system: system.to_owned(), map, codes: Arc::clone(&names), unknown }),
+            )
         };
         let mut tables: BTreeMap<_, _> = systems.iter().zip(locals).map(|((system, _), map)| table(system, map)).collect();
         tables.extend([table("code", own)]);
@@ -286,7 +289,8 @@ mod tests {
     #[test]
     fn each_system_has_its_own_codes_for_one_canonical_code() {
         let mut lists = CodeLists::default();
-        let csv = "code,title_vi,title_en,mot-cua,dvc\nreceived,Đã tiếp nhận,Received,1|01,\"TN\"\nreturned,\"Đã trả, xong\",Returned,Đã trả,\n";
+        let csv =
+            "code,title_vi,title_en,mot-cua,dvc\nreceived,Đã tiếp nhận,Received,1|01,\"TN\"\nreturned,\"Đã trả, xong\",Returned,Đã trả,\n";
         lists.add("dossier-status", csv, "codes/dossier-status.csv").unwrap();
         let list = lists.get("dossier-status").unwrap();
         let table = list.table("mot-cua").unwrap();

@@ -10,9 +10,11 @@ const SERIAL_EPOCH: i32 = 25_569;
 const SERIALS: std::ops::RangeInclusive<i32> = 10_000..=73_050;
 const YEARS: std::ops::RangeInclusive<i32> = 1800..=2200;
 
-const BAD_DATE: Refusal = Refusal::new("bad-date", "not a date: expected dd/MM/yyyy, yyyy-MM-dd, yyyyMMdd, MM/yyyy, yyyy or a spreadsheet's serial");
+const BAD_DATE: Refusal =
+    Refusal::new("bad-date", "not a date: expected dd/MM/yyyy, yyyy-MM-dd, yyyyMMdd, MM/yyyy, yyyy or a spreadsheet's serial");
 const NO_SUCH_DAY: Refusal = Refusal::new("bad-date", "no such day in the calendar between 1800 and 2200");
-const BAD_TIMESTAMP: Refusal = Refusal::new("bad-timestamp", "not a date with time: expected dd/MM/yyyy HH:mm[:ss], yyyy-MM-dd HH:mm[:ss] or yyyyMMddHHmmss");
+const BAD_TIMESTAMP: Refusal =
+    Refusal::new("bad-timestamp", "not a date with time: expected dd/MM/yyyy HH:mm[:ss], yyyy-MM-dd HH:mm[:ss] or yyyyMMddHHmmss");
 const HAS_OFFSET: Refusal =
     Refusal::new("bad-timestamp", "the time carries its own offset; map it with CAST(… AS TIMESTAMP WITH TIME ZONE) instead");
 
@@ -240,7 +242,21 @@ mod tests {
     #[test]
     fn every_way_of_writing_a_date_gives_the_same_day() {
         let day = days_of(2024, 3, 5);
-        for text in ["05/03/2024", "5/3/2024", "5-3-2024", "05.03.2024", "2024-03-05", "2024/03/05", "20240305", "45356", "45356.0", " 05/03/2024 ", "05/03/2024 08:30", "2024-03-05T08:30:00Z", "5 / 3 / 2024"] {
+        for text in [
+            "05/03/2024",
+            "5/3/2024",
+            "5-3-2024",
+            "05.03.2024",
+            "2024-03-05",
+            "2024/03/05",
+            "20240305",
+            "45356",
+            "45356.0",
+            " 05/03/2024 ",
+            "05/03/2024 08:30",
+            "2024-03-05T08:30:00Z",
+            "5 / 3 / 2024",
+        ] {
             assert_eq!(vn_date(text).unwrap(), day, "{text}");
         }
         assert_eq!(day, Some(19_787));
@@ -252,7 +268,23 @@ mod tests {
 
     #[test]
     fn impossible_and_ambiguous_dates_are_refused() {
-        for text in ["31/02/2023", "29/02/1900", "32/01/2024", "5/13/2024", "01/02/98", "20241301", "010203", "00/00/0000", "abc", "1/2/3/4", "2024--01", "99999", "1", "05/03/2024 25:00", "01/01/0001"] {
+        for text in [
+            "31/02/2023",
+            "29/02/1900",
+            "32/01/2024",
+            "5/13/2024",
+            "01/02/98",
+            "20241301",
+            "010203",
+            "00/00/0000",
+            "abc",
+            "1/2/3/4",
+            "2024--01",
+            "99999",
+            "1",
+            "05/03/2024 25:00",
+            "01/01/0001",
+        ] {
             assert_eq!(vn_date(text).unwrap_err().code, "bad-date", "{text}");
         }
         assert_eq!(vn_date("29/02/2000").unwrap(), days_of(2000, 2, 29));
@@ -260,7 +292,9 @@ mod tests {
 
     #[test]
     fn times_of_day_are_read_in_both_halves_of_the_day() {
-        let at = |hour: i64, minute: i64, second: i64| Some(i64::from(days_of(2024, 3, 5).unwrap()) * DAY_MICROS + ((hour * 60 + minute) * 60 + second) * 1_000_000);
+        let at = |hour: i64, minute: i64, second: i64| {
+            Some(i64::from(days_of(2024, 3, 5).unwrap()) * DAY_MICROS + ((hour * 60 + minute) * 60 + second) * 1_000_000)
+        };
         for (text, micros) in [
             ("05/03/2024 08:30", at(8, 30, 0)),
             ("05/03/2024 8h30", at(8, 30, 0)),
@@ -275,7 +309,9 @@ mod tests {
             assert_eq!(vn_timestamp(text).unwrap(), micros, "{text}");
         }
         assert_eq!(vn_timestamp("2024-03-05 08:30:15.123456789").unwrap(), at(8, 30, 15).map(|micros| micros + 123_456));
-        for text in ["05/03/2024 24:00", "05/03/2024 13:00 CH", "03/2024", "2024-03-05T08:30:00+07:00", "2024-03-05T08:30:00Z", "05/03/2024 8", "x"] {
+        for text in
+            ["05/03/2024 24:00", "05/03/2024 13:00 CH", "03/2024", "2024-03-05T08:30:00+07:00", "2024-03-05T08:30:00Z", "05/03/2024 8", "x"]
+        {
             assert_eq!(vn_timestamp(text).unwrap_err().code, "bad-timestamp", "{text}");
         }
     }

@@ -131,10 +131,9 @@ impl RuleFunction {
     }
 
     fn wide(&self, arrays: &[ArrayRef], rule: WideRule) -> Result<ArrayRef> {
-        let (Some(second), Some(third)) = (
-            arrays.get(1).and_then(|array| array.as_string_opt::<i32>()),
-            arrays.get(2).and_then(|array| array.as_string_opt::<i32>()),
-        ) else {
+        let (Some(second), Some(third)) =
+            (arrays.get(1).and_then(|array| array.as_string_opt::<i32>()), arrays.get(2).and_then(|array| array.as_string_opt::<i32>()))
+        else {
             return internal_err!("{} was given arguments that are not text", self.name);
         };
         let at = |array: &StringArray, row| array.is_valid(row).then_some(row);

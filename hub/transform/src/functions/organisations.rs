@@ -82,7 +82,9 @@ pub(super) fn agency_code(text: &str, out: &mut String) -> Outcome {
     let Some((root, levels)) = parts.split_first() else {
         return Outcome::Refused(AGENCY);
     };
-    let is_level = |part: &&str| matches!(part.len(), 2 | 3) && part.bytes().all(|byte| byte.is_ascii_digit()) && part.bytes().any(|byte| byte != b'0');
+    let is_level = |part: &&str| {
+        matches!(part.len(), 2 | 3) && part.bytes().all(|byte| byte.is_ascii_digit()) && part.bytes().any(|byte| byte != b'0')
+    };
     if !is_root(root) || levels.len() > 3 || !levels.iter().all(is_level) {
         return Outcome::Refused(AGENCY);
     }
@@ -107,7 +109,12 @@ pub(super) fn dossier_code(text: &str, out: &mut String) -> Outcome {
     };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let mut scratch = String::new();
-    if sequence.len() < 4 || !digits(sequence) || day.len() != 6 || !digits(day) || matches!(agency_code(agency, &mut scratch), Outcome::Refused(_) | Outcome::Null) {
+    if sequence.len() < 4
+        || !digits(sequence)
+        || day.len() != 6
+        || !digits(day)
+        || matches!(agency_code(agency, &mut scratch), Outcome::Refused(_) | Outcome::Null)
+    {
         return Outcome::Refused(DOSSIER);
     }
     let pair = |at: usize| day[at..at + 2].parse().unwrap_or(0);
@@ -170,7 +177,17 @@ mod tests {
 
     #[test]
     fn tax_codes_with_a_wrong_digit_are_refused() {
-        for bad in ["0300588568", "300588568", "0300588569-000", "0300588569-01", "030058856", "12345", "03005885691234", "MST0300588569", "000190000001"] {
+        for bad in [
+            "0300588568",
+            "300588568",
+            "0300588569-000",
+            "0300588569-01",
+            "030058856",
+            "12345",
+            "03005885691234",
+            "MST0300588569",
+            "000190000001",
+        ] {
             assert_eq!(run(tax_code, bad), Err("bad-tax-code"), "{bad}");
         }
     }

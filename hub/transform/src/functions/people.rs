@@ -8,8 +8,8 @@ use super::kernel::Outcome;
 
 /// Codes of the provinces in which births were registered (Circular 59/2021/TT-BCA); countries of birth begin at 101.
 const PROVINCES: [u16; 63] = [
-    1, 2, 4, 6, 8, 10, 11, 12, 14, 15, 17, 19, 20, 22, 24, 25, 26, 27, 30, 31, 33, 34, 35, 36, 37, 38, 40, 42, 44, 45, 46, 48, 49, 51, 52, 54, 56, 58,
-    60, 62, 64, 66, 67, 68, 70, 72, 74, 75, 77, 79, 80, 82, 83, 84, 86, 87, 89, 91, 92, 93, 94, 95, 96,
+    1, 2, 4, 6, 8, 10, 11, 12, 14, 15, 17, 19, 20, 22, 24, 25, 26, 27, 30, 31, 33, 34, 35, 36, 37, 38, 40, 42, 44, 45, 46, 48, 49, 51, 52,
+    54, 56, 58, 60, 62, 64, 66, 67, 68, 70, 72, 74, 75, 77, 79, 80, 82, 83, 84, 86, 87, 89, 91, 92, 93, 94, 95, 96,
 ];
 const FIRST_COUNTRY: u16 = 101;
 
@@ -20,8 +20,10 @@ const OLD: Refusal = Refusal::new("old-personal-id", "nine digits: an old identi
 const BIRTH: Refusal = Refusal::new("personal-id-mismatch", "the personal ID contradicts the date of birth");
 const GENDER: Refusal = Refusal::new("personal-id-mismatch", "the personal ID contradicts the gender");
 const BAD_BIRTH: Refusal = Refusal::new("bad-date", "the date of birth beside the personal ID is not a date");
-const BAD_GENDER: Refusal = Refusal::new("unknown-gender", "not a gender: expected Nam, Nữ, M, F, male, female, or give the source's own values as arguments");
-const CARD: Refusal = Refusal::new("bad-insurance-card", "an insurance card has 2 letters, a benefit level 1 to 5 and 12 digits, or the 10 digits alone");
+const BAD_GENDER: Refusal =
+    Refusal::new("unknown-gender", "not a gender: expected Nam, Nữ, M, F, male, female, or give the source's own values as arguments");
+const CARD: Refusal =
+    Refusal::new("bad-insurance-card", "an insurance card has 2 letters, a benefit level 1 to 5 and 12 digits, or the 10 digits alone");
 const PHONE: Refusal = Refusal::new("bad-phone", "not a Vietnamese telephone number");
 
 /// `personal_id(text)`.
@@ -299,7 +301,9 @@ mod tests {
     #[test]
     fn what_cannot_be_a_personal_id_is_refused() {
         assert_eq!(run(personal_id, "280123456"), Err("old-personal-id"));
-        for bad in ["07419000000", "003190000001", "074990000001", "0741900000011", "7.419E+10", "07419000000x", "3190000001", "000190000001"] {
+        for bad in
+            ["07419000000", "003190000001", "074990000001", "0741900000011", "7.419E+10", "07419000000x", "3190000001", "000190000001"]
+        {
             assert_eq!(run(personal_id, bad), Err("bad-personal-id"), "{bad}");
         }
     }
@@ -320,7 +324,9 @@ mod tests {
 
     #[test]
     fn genders_are_words_or_the_sources_own_values() {
-        for (text, word) in [("Nam", "male"), ("NỮ", "female"), ("NU\u{31b}\u{303}", "female"), ("nu", "female"), ("Khác", "other"), ("M", "male")] {
+        for (text, word) in
+            [("Nam", "male"), ("NỮ", "female"), ("NU\u{31b}\u{303}", "female"), ("nu", "female"), ("Khác", "other"), ("M", "male")]
+        {
             assert_eq!(run(gender, text), some(word), "{text}");
         }
         assert_eq!(run(gender, "1"), Err("unknown-gender"));

@@ -24,13 +24,39 @@ pub(super) enum Unusable {
 }
 
 const MANY_ROWS: [&str; 18] = [
-    "avg", "count", "sum", "min", "max", "array_agg", "string_agg", "bool_and", "bool_or", "median", "stddev", "first_value", "last_value", "row_number",
-    "rank", "dense_rank", "lag", "lead",
+    "avg",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "array_agg",
+    "string_agg",
+    "bool_and",
+    "bool_or",
+    "median",
+    "stddev",
+    "first_value",
+    "last_value",
+    "row_number",
+    "rank",
+    "dense_rank",
+    "lag",
+    "lead",
 ];
 /// Functions that are of use to query planners alone.
 const INTERNAL: [&str; 12] = [
-    "arrow_cast", "arrow_field", "arrow_try_cast", "cast_to_type", "try_cast_to_type", "arrow_metadata", "with_metadata", "get_field", "input_file_name",
-    "file_row_index", "union_extract", "union_tag",
+    "arrow_cast",
+    "arrow_field",
+    "arrow_try_cast",
+    "cast_to_type",
+    "try_cast_to_type",
+    "arrow_metadata",
+    "with_metadata",
+    "get_field",
+    "input_file_name",
+    "file_row_index",
+    "union_extract",
+    "union_tag",
 ];
 
 /// The functions of a mapping by name, aliases included.
@@ -155,7 +181,9 @@ impl TypePlanner for PostgresTypes {
             _ => TimeUnit::Microsecond,
         };
         let planned = match sql_type {
-            ast::DataType::Timestamp(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => DataType::Timestamp(unit(precision), None),
+            ast::DataType::Timestamp(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                DataType::Timestamp(unit(precision), None)
+            }
             ast::DataType::Timestamp(precision, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
                 DataType::Timestamp(unit(precision), Some("UTC".into()))
             }

@@ -62,9 +62,10 @@ fn whole_digits(number: &DataType) -> Option<(i16, i16)> {
         T::Int32 | T::UInt32 => (10, 0),
         T::Int64 => (19, 0),
         T::UInt64 => (20, 0),
-        T::Decimal32(precision, scale) | T::Decimal64(precision, scale) | T::Decimal128(precision, scale) | T::Decimal256(precision, scale) => {
-            (i16::from(*precision) - i16::from(*scale), i16::from(*scale))
-        }
+        T::Decimal32(precision, scale)
+        | T::Decimal64(precision, scale)
+        | T::Decimal128(precision, scale)
+        | T::Decimal256(precision, scale) => (i16::from(*precision) - i16::from(*scale), i16::from(*scale)),
         _ => return None,
     })
 }
@@ -165,8 +166,16 @@ mod tests {
         refused(T::Decimal128(14, 4), T::Decimal128(14, 2), "CAST({} AS DECIMAL(14,2))");
         refused(T::Utf8, T::Decimal128(14, 2), "CAST({} AS DECIMAL(14,2))");
         refused(T::Utf8, T::Date32, "vn_date({})");
-        refused(T::Timestamp(TimeUnit::Microsecond, None), T::Timestamp(TimeUnit::Microsecond, utc()), "at_time_zone({}, 'Asia/Ho_Chi_Minh')");
-        refused(T::Timestamp(TimeUnit::Microsecond, utc()), T::Timestamp(TimeUnit::Millisecond, utc()), "CAST({} AS TIMESTAMP(3) WITH TIME ZONE)");
+        refused(
+            T::Timestamp(TimeUnit::Microsecond, None),
+            T::Timestamp(TimeUnit::Microsecond, utc()),
+            "at_time_zone({}, 'Asia/Ho_Chi_Minh')",
+        );
+        refused(
+            T::Timestamp(TimeUnit::Microsecond, utc()),
+            T::Timestamp(TimeUnit::Millisecond, utc()),
+            "CAST({} AS TIMESTAMP(3) WITH TIME ZONE)",
+        );
         refused(T::Date32, T::Timestamp(TimeUnit::Microsecond, None), "CAST({} AS TIMESTAMP)");
         refused(T::Int64, T::Float64, "CAST({} AS DOUBLE PRECISION)");
         refused(T::Int16, T::Boolean, "{} = <the value that means yes>");

@@ -220,7 +220,13 @@ impl Mapping {
         self.sort(rows, wanted, &fields, &self.key_schema)
     }
 
-    fn sort(&self, rows: &RecordBatch, wanted: Option<&BooleanArray>, fields: &[&PlannedField], schema: &SchemaRef) -> Result<Sorted, NormaliseError> {
+    fn sort(
+        &self,
+        rows: &RecordBatch,
+        wanted: Option<&BooleanArray>,
+        fields: &[&PlannedField],
+        schema: &SchemaRef,
+    ) -> Result<Sorted, NormaliseError> {
         let mut input = self.input_of(rows)?;
         let total = input.num_rows();
         let mut numbers: Option<Vec<u32>> = None;
@@ -271,7 +277,8 @@ impl Mapping {
         }
         let columns = self.columns.iter().map(|index| Arc::clone(rows.column(*index))).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.input), columns, &options).map_err(|cause| NormaliseError::defect(&cause.to_string()))
+        RecordBatch::try_new_with_options(Arc::clone(&self.input), columns, &options)
+            .map_err(|cause| NormaliseError::defect(&cause.to_string()))
     }
 }
 
@@ -330,7 +337,12 @@ impl PlannedField {
     }
 
     fn wrong_type(&self, column: &ArrayRef) -> NormaliseError {
-        NormaliseError::defect(&format!("field {} wants {} and was given {}", self.field.name(), self.field.data_type(), column.data_type()))
+        NormaliseError::defect(&format!(
+            "field {} wants {} and was given {}",
+            self.field.name(),
+            self.field.data_type(),
+            column.data_type()
+        ))
     }
 }
 

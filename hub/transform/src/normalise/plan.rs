@@ -100,7 +100,8 @@ impl Planner<'_> {
             }
         }
         if self.input.spec.key.is_empty() {
-            self.faults.push(MappingFault::whole(format!("the mapping of {entity} has no key")).mend("name the fields that identify a record"));
+            self.faults
+                .push(MappingFault::whole(format!("the mapping of {entity} has no key")).mend("name the fields that identify a record"));
         }
         for name in &self.input.spec.key {
             if target.field_with_name(name).is_err() {
@@ -117,7 +118,8 @@ impl Planner<'_> {
         match expr.get_type(&self.schema) {
             Ok(DataType::Boolean | DataType::Null) => {}
             Ok(other) => {
-                let fault = MappingFault::of("where", sql, format!("a condition is wanted but the expression gives {}", words(&other, None)));
+                let fault =
+                    MappingFault::of("where", sql, format!("a condition is wanted but the expression gives {}", words(&other, None)));
                 self.faults.push(fault.mend(format!("compare it: {} = …", sql.text.trim())));
                 return None;
             }
@@ -168,14 +170,18 @@ impl Planner<'_> {
         let target = self.input.target;
         if !field.is_nullable() && !target.has_default(field.name()) {
             let wanted = words(field.data_type(), Symbols::of(field).as_ref().map(Symbols::names));
-            let fault = MappingFault { field: Some(field.name().clone()), ..MappingFault::whole(format!("it is required ({wanted}) and not mapped")) };
+            let fault = MappingFault {
+                field: Some(field.name().clone()),
+                ..MappingFault::whole(format!("it is required ({wanted}) and not mapped"))
+            };
             self.faults.push(fault.mend("map it, or give it a default in its schema"));
             return None;
         }
         match target.default_value(field) {
             Some(value) => Some(Logical { expr: Expr::Literal(value, None), columns: Vec::new() }),
             None => {
-                let fault = MappingFault { field: Some(field.name().clone()), ..MappingFault::whole("its default cannot be used here".to_owned()) };
+                let fault =
+                    MappingFault { field: Some(field.name().clone()), ..MappingFault::whole("its default cannot be used here".to_owned()) };
                 self.faults.push(fault.mend("map it"));
                 None
             }
@@ -228,7 +234,11 @@ impl Planner<'_> {
     fn simplified(&mut self, field: &str, sql: &Sql, expr: Expr) -> Option<Expr> {
         let (simplified, refused) = faults::collect(|| self.simplifier().simplify(expr));
         if let Some(first) = refused.first() {
-            self.faults.push(MappingFault::of(field, sql, format!("a constant in it is refused ({}): {}", first.refusal.code, first.refusal.message)));
+            self.faults.push(MappingFault::of(
+                field,
+                sql,
+                format!("a constant in it is refused ({}): {}", first.refusal.code, first.refusal.message),
+            ));
             return None;
         }
         match simplified {
@@ -249,7 +259,8 @@ impl Planner<'_> {
             let Some(Some(logical)) = fields.get(index) else {
                 continue;
             };
-            let missing: Vec<&str> = logical.columns.iter().filter(|column| !self.input.identity.contains(column)).map(String::as_str).collect();
+            let missing: Vec<&str> =
+                logical.columns.iter().filter(|column| !self.input.identity.contains(column)).map(String::as_str).collect();
             if missing.is_empty() {
                 continue;
             }

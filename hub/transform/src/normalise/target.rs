@@ -61,7 +61,10 @@ impl Target {
             Some(Value::String(text)) if plain == DataType::Utf8 => Some(ScalarValue::Utf8(Some(text.clone()))),
             Some(Value::Array(items)) => match &plain {
                 DataType::List(item) => {
-                    let texts = items.iter().map(|text| text.as_str().map(|text| ScalarValue::Utf8(Some(text.to_owned())))).collect::<Option<Vec<_>>>()?;
+                    let texts = items
+                        .iter()
+                        .map(|text| text.as_str().map(|text| ScalarValue::Utf8(Some(text.to_owned()))))
+                        .collect::<Option<Vec<_>>>()?;
                     ScalarValue::List(ScalarValue::new_list(&texts, item.data_type(), item.is_nullable())).cast_to(&plain).ok()
                 }
                 _ => None,

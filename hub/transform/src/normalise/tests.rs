@@ -116,7 +116,8 @@ fn batch(changes: &[(&str, ArrayRef)]) -> RecordBatch {
         ("da_xoa", Arc::new(BooleanArray::from(vec![Some(false), Some(true), None]))),
         ("so_trang", Arc::new(Int64Array::from(vec![1, 2, 3]))),
     ];
-    let find = |name: &str, column: ArrayRef| changes.iter().find(|(changed, _)| *changed == name).map_or(column, |(_, new)| Arc::clone(new));
+    let find =
+        |name: &str, column: ArrayRef| changes.iter().find(|(changed, _)| *changed == name).map_or(column, |(_, new)| Arc::clone(new));
     let columns = columns.into_iter().map(|(name, column)| find(name, column)).collect();
     RecordBatch::try_new(source(), columns).unwrap()
 }
@@ -209,7 +210,14 @@ fn faults_within_case_and_coalesce_are_found_at_their_own_rows() {
     ] {
         let mut spec = spec(&[("k", "k"), ("d", expression)]);
         spec.key = vec!["k".to_owned()];
-        let input = PlanInput { spec: &spec, target: &target, source: &schema, identity: &["k".to_owned()], code_lists: &lists(), system: "mot-cua" };
+        let input = PlanInput {
+            spec: &spec,
+            target: &target,
+            source: &schema,
+            identity: &["k".to_owned()],
+            code_lists: &lists(),
+            system: "mot-cua",
+        };
         let sorted = plan(&input).unwrap().normalise(&batch, None).unwrap();
         let rejected: Vec<(u32, &str)> = sorted.rejects.iter().map(|reject| (reject.row, &*reject.field)).collect();
         assert_eq!(rejected, [(123, "d"), (777, "d")], "{expression}");
@@ -222,7 +230,12 @@ fn faults_within_case_and_coalesce_are_found_at_their_own_rows() {
 
 #[test]
 fn the_try_form_of_a_function_gives_null_and_no_reject() {
-    let mapping = planned(&spec(&[("code", "ma_ho_so"), ("birth_date", "try_vn_date(ngay_sinh)"), ("status", "try_code('dossier-status', trang_thai)")])).unwrap();
+    let mapping = planned(&spec(&[
+        ("code", "ma_ho_so"),
+        ("birth_date", "try_vn_date(ngay_sinh)"),
+        ("status", "try_code('dossier-status', trang_thai)"),
+    ]))
+    .unwrap();
     let rows = batch(&[("ngay_sinh", middle(Some("x"), "1/1/1990")), ("trang_thai", Arc::new(Int32Array::from(vec![9, 1, 1])))]);
     let sorted = mapping.normalise(&rows, None).unwrap();
     assert!(sorted.rejects.is_empty());
@@ -300,7 +313,14 @@ fn a_key_that_deletes_cannot_give_is_a_fault_with_advice() {
 #[test]
 fn a_type_that_does_not_fit_says_what_to_write() {
     assert_eq!(
-        faults(&[("code", "ma_ho_so"), ("fee", "le_phi"), ("received_at", "ngay_nop"), ("birth_date", "ngay_sinh"), ("pages", "le_phi"), ("status", "trang_thai")]),
+        faults(&[
+            ("code", "ma_ho_so"),
+            ("fee", "le_phi"),
+            ("received_at", "ngay_nop"),
+            ("birth_date", "ngay_sinh"),
+            ("pages", "le_phi"),
+            ("status", "trang_thai")
+        ]),
         [
             "systems/mot-cua.yaml:11:13: field fee: wants decimal(14,2) but the expression gives text; write CAST(le_phi AS DECIMAL(14,2))",
             "systems/mot-cua.yaml:12:13: field received_at: wants timestamp with time zone but the expression gives timestamp; write at_time_zone(ngay_nop, 'Asia/Ho_Chi_Minh')",
@@ -348,7 +368,12 @@ fn required_fields_without_expression_or_default_are_told() {
             "field code: it is required (text) and not mapped; map it, or give it a default in its schema",
         ]
     );
-    assert_eq!(faults(&[("code", "NULL")]), ["systems/mot-cua.yaml:10:13: field code: it is required but the expression is always null; give a value, or make the field nullable in its schema"]);
+    assert_eq!(
+        faults(&[("code", "NULL")]),
+        [
+            "systems/mot-cua.yaml:10:13: field code: it is required but the expression is always null; give a value, or make the field nullable in its schema"
+        ]
+    );
 }
 
 #[test]
@@ -483,6 +508,50 @@ fn an_empty_batch_and_a_batch_of_rejects_give_no_records() {
 }
 
 #[test]
+fn a_batch_gives_what_its_rows_give_alone() {
+    let mut fields = ALL.to_vec();
+    fields[4].1 = "CASE WHEN trang_thai = 1 THEN vn_date(ngay_sinh) WHEN so_trang > 40 THEN vn_date(le_phi) END";
+    fields[7].1 = "CASE WHEN da_xoa THEN CAST(le_phi AS BIGINT) ELSE so_trang / (so_trang - 7) END";
+    let mapping = planned(&spec(&fields)).unwrap();
+    let rows = 500_usize;
+    // A fixed sequence (Knuth's generator), so that a failure comes back.
+    let mut state = 7_u64;
+    let mut pick = |choices: &[&'static str]| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        choices[usize::try_from(state >> 40).unwrap() % choices.len()]
+    };
+    let mut texts = |choices: &[&'static str]| -> ArrayRef {
+        Arc::new((0..rows).map(|_| Some(pick(choices)).filter(|text| *text != "null")).collect::<StringArray>())
+    };
+    let columns: Vec<ArrayRef> = vec![
+        texts(&["A", "B", "C", "D", "null"]),
+        texts(&["74190000001", "074190000001", "280123456", "null"]),
+        cast(&texts(&["1", "1", "3", "9", "null"]), &DataType::Int32).unwrap(),
+        cast(&texts(&["2024-03-05T00:00:00", "1969-01-01T00:00:00", "null"]), &local()).unwrap(),
+        texts(&["5/3/1990", "31/02/1990", "null"]),
+        texts(&["150000", "12x", "1.5", "20240305", "null"]),
+        texts(&["NGUYỄN VĂN A", "Ha\u{300}", "null"]),
+        texts(&[""]),
+        cast(&texts(&["true", "false", "null"]), &DataType::Boolean).unwrap(),
+        cast(&texts(&["1", "7", "30", "50", "null"]), &DataType::Int64).unwrap(),
+    ];
+    let batch = RecordBatch::try_new(source(), columns).unwrap();
+    let together = mapping.normalise(&batch, None).unwrap();
+    let (mut kept, mut rejects, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..rows {
+        let number = u32::try_from(row).unwrap();
+        let alone = mapping.normalise(&batch.slice(row, 1), None).unwrap();
+        kept.extend(alone.kept.iter().map(|_| number));
+        rejects.extend(alone.rejects.into_iter().map(|reject| super::Reject { row: number, ..reject }));
+        records.push(alone.records);
+    }
+    assert!(kept.len() > 10 && rejects.len() > 200, "{} kept, {} rejected", kept.len(), rejects.len());
+    assert_eq!(together.kept, kept);
+    assert_eq!(together.rejects, rejects);
+    assert_eq!(together.records, arrow::compute::concat_batches(target().schema(), &records).unwrap());
+}
+
+#[test]
 fn the_version_changes_with_the_mapping_and_the_codes_it_uses_alone() {
     let version = |spec: &MappingSpec| planned(spec).unwrap().version().to_string();
     let first = version(&spec(&ALL));
@@ -518,7 +587,8 @@ fn lists_of_text_are_composed_and_keep_their_nulls() {
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(list)]).unwrap();
     let mut spec = spec(&[("k", "k"), ("tags", "tags")]);
     spec.key = vec!["k".to_owned()];
-    let input = PlanInput { spec: &spec, target: &target, source: &schema, identity: &["k".to_owned()], code_lists: &lists(), system: "mot-cua" };
+    let input =
+        PlanInput { spec: &spec, target: &target, source: &schema, identity: &["k".to_owned()], code_lists: &lists(), system: "mot-cua" };
     let records = plan(&input).unwrap().normalise(&batch, None).unwrap().records;
     let tags = records.column(1).as_list::<i32>();
     assert_eq!(tags.value(0).as_string::<i32>(), &StringArray::from(vec![Some("Hà"), None]));
@@ -542,7 +612,8 @@ fn the_example_of_every_function_holds() {
         let target = Target::new(Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, false), Field::new("f", of, true)])));
         let mut spec = spec(&[("k", "k"), ("f", expression)]);
         spec.key = vec!["k".to_owned()];
-        let input = PlanInput { spec: &spec, target: &target, source: &schema, identity: &["k".to_owned()], code_lists: &lists, system: "mot-cua" };
+        let input =
+            PlanInput { spec: &spec, target: &target, source: &schema, identity: &["k".to_owned()], code_lists: &lists, system: "mot-cua" };
         let mapping = plan(&input).unwrap_or_else(|faults| panic!("{expression}: {faults:?}"));
         let records = mapping.normalise(&batch, None).unwrap().records;
         let shown = arrow::util::display::array_value_to_string(records.column(1), 0).unwrap();
