@@ -219,8 +219,10 @@ impl CanonicalSchema {
             faults.push(fault("record", "it has no \"fields\"".to_owned()));
         }
         let fields: Vec<CanonicalField> = listed.iter().filter_map(|field| read_field(field, &mut faults)).collect();
-        if let Err(cause) = apache_avro::Schema::parse_str(json)
-            && faults.is_empty()
+        check_names(&record, &mut faults);
+        // Judged last and only where names are names: apache-avro panics on some that are none.
+        if faults.is_empty()
+            && let Err(cause) = apache_avro::Schema::parse_str(json)
         {
             faults.push(fault("record", format!("Avro refuses it: {cause}")));
         }
@@ -289,6 +291,33 @@ impl CanonicalSchema {
 
 fn fault(place: &str, message: String) -> SchemaFault {
     SchemaFault { place: place.to_owned(), message }
+}
+
+/// Every name of the schema, at any depth, must be one in Avro's eyes: a letter or `_`, then letters, digits and `_`.
+fn check_names(holder: &Value, faults: &mut Vec<SchemaFault>) {
+    let is_name = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match holder {
+        Value::Array(items) => items.iter().for_each(|item| check_names(item, faults)),
+        Value::Object(members) => {
+            if let Some(name) = members.get("name").and_then(Value::as_str)
+                && !is_name(name)
+            {
+                faults.push(fault("record", format!("{name:?} is no Avro name: use letters, digits and _, not beginning with a digit")));
+            }
+            if let Some(namespace) = members.get("namespace").and_then(Value::as_str)
+                && !namespace.is_empty()
+                && !namespace.split('.').all(is_name)
+            {
+                faults.push(fault("record", format!("{namespace:?} is no Avro namespace: use names joined by dots")));
+            }
+            for within in ["fields", "type", "items", "values"] {
+                members.get(within).into_iter().for_each(|member| check_names(member, faults));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn titles(holder: &Value, place: &str, faults: &mut Vec<SchemaFault>) -> Titles {
@@ -562,7 +591,10 @@ mod tests {
 
     #[test]
     fn what_avro_refuses_is_a_fault_too() {
-        for of in [r#"{"type":"enum","name":"9","symbols":["A"]}"#, r#"{"type":"enum","name":"E","symbols":["A","A"]}"#] {
+        for of in [
+            r#"{"type":"enum","name":"9","symbols":["A"]}"#,
+            r#"{"type":"enum","name":"E","namespace":"a-b","symbols":["A"]}"#,
+            r#"{"type":"enum","name":"E","symbols":["A","A"]}"#] {
             assert!(CanonicalSchema::parse(&record(&field("a", of))).is_err(), "{of}");
         }
         assert!(CanonicalSchema::parse("{").unwrap_err().to_string().contains("not JSON"));

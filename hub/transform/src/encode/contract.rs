@@ -59,7 +59,7 @@ pub fn envelope_schema(canonical: &CanonicalSchema, topic: &str) -> String {
     value["namespace"] = namespace.as_str().into();
     value["hub.entity"] = match canonical.namespace() {
         "" => canonical.name().into(),
-        domain => format!("{domain}.{}", canonical.name()).into(),
+        domain => format!("{}.{}", domain.replace('_', "-"), canonical.name()).into(),
     };
     json!({
         "type": "record", "name": "Envelope", "namespace": namespace,
