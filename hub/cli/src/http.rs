@@ -11,7 +11,8 @@ use axum::routing::get;
 use hub_engine::Node;
 use hub_engine::status::{State, SystemStatus};
 use hub_telemetry::Metrics;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::failure::Failure;
 
@@ -31,6 +32,20 @@ pub(crate) async fn listen(what: &str, address: SocketAddr) -> Result<TcpListene
     TcpListener::bind(address)
         .await
         .map_err(|error| Failure::unavailable(format!("opening {address} for {what} (another hub may be running)"), error))
+}
+
+/// The body of a page of a running hub. Loopback or a plain port: the operators' port has no TLS.
+pub(crate) async fn fetch(at: &str, path: &str) -> Result<String, Failure> {
+    let doing = || format!("asking the hub at {at} (is `hub run` up?)");
+    let mut stream = TcpStream::connect(at).await.map_err(|error| Failure::unavailable(doing(), error))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| Failure::unavailable(doing(), error))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(|error| Failure::unavailable(doing(), error))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((_, body)) => Ok(body.to_owned()),
+        None => Err(Failure::unavailable(doing(), "the answer is no HTTP")),
+    }
 }
 
 /// The routes.

@@ -1,5 +1,6 @@
 //! The `hub` command: reads the configuration, runs systems, and shows what they do.
 
+mod avro;
 mod command;
 mod config;
 mod failure;
@@ -47,13 +48,33 @@ enum Command {
     Run(command::run::Options),
     /// Say everything that is wrong with the configuration and, unless --offline, with the sources.
     Check(command::check::Options),
+    /// Show real rows of a system through its mapping, side by side; nothing is published.
+    Preview(command::preview::Options),
+    /// List what a system has; with --draft, write a mapping to start from.
+    Discover(command::discover::Options),
+    /// Show decoded records of a topic.
+    Tail(command::tail::Options),
+    /// List or show rejected rows.
+    Rejects(command::rejects::Options),
+    /// Show what the running hub is doing.
+    Status(command::status::Options),
+    /// Compare a system's source with its topics: missing, extra, different.
+    Verify(command::verify::Options),
+    /// List canonical schemas, or check them against what is registered.
+    Schemas(command::schemas::Options),
+    /// List the functions that mappings may use.
+    Functions(command::functions::Options),
+    /// Show the connectors that are compiled in, with their settings.
+    Connectors(command::connectors::Options),
+    /// Print the JSON Schema of configuration files, for editors.
+    Config(command::config_schema::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = if cli.global.log_format == "json" { Format::Json } else { Format::Pretty };
     let quiet = !matches!(cli.command, Command::Run(_));
-    let filter = cli.global.log.as_deref().unwrap_or(if quiet { "error" } else { "info" });
+    let filter = cli.global.log.as_deref().unwrap_or(if quiet { "error,rdkafka=off" } else { "info,rdkafka=off" });
     if let Err(error) = hub_telemetry::init(format, filter) {
         eprintln!("error: the log cannot be set up: {error}");
         return ExitCode::from(Failure::USAGE);
@@ -82,5 +103,15 @@ async fn dispatch(global: Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(options) => command::run::run(&global, options).await,
         Command::Check(options) => command::check::run(&global, options).await,
+        Command::Preview(options) => command::preview::run(&global, options).await,
+        Command::Discover(options) => command::discover::run(&global, options).await,
+        Command::Tail(options) => command::tail::run(&global, options).await,
+        Command::Rejects(options) => command::rejects::run(&global, options).await,
+        Command::Status(options) => command::status::run(&global, options).await,
+        Command::Verify(options) => command::verify::run(&global, options).await,
+        Command::Schemas(options) => command::schemas::run(&global, options).await,
+        Command::Functions(options) => command::functions::run(&global, &options),
+        Command::Connectors(options) => command::connectors::run(&global, &options),
+        Command::Config(options) => command::config_schema::run(&options),
     }
 }

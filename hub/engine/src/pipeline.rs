@@ -8,8 +8,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hub_kafka::LaneError;
-use hub_model::{Block, ChangeBatch, SnapshotMark, StreamName};
+use hub_model::{Block, ChangeBatch, Origin, RowFault, SnapshotMark, StreamName};
 use hub_telemetry::{StreamMetrics, SystemMetrics};
 use hub_transform::reject::RejectEncoder;
 
@@ -128,15 +127,37 @@ impl Pipeline {
     }
 }
 
-fn defect(doing: &str, error: &dyn std::error::Error) -> RunError {
-    RunError::Defect { doing: doing.to_owned(), why: crate::error::chain(error) }
+/// The rows of a snapshot's batch in parts of at most `rows`, sharing its columns.
+pub fn rows_of(batch: &ChangeBatch, rows: usize) -> impl Iterator<Item = ChangeBatch> {
+    let rows = rows.max(1);
+    (0..batch.len()).step_by(rows).map(move |from| {
+        let count = rows.min(batch.len() - from);
+        let range = from..from + count;
+        ChangeBatch {
+            stream: batch.stream.clone(),
+            ops: batch.ops[range.clone()].to_vec(),
+            rows: batch.rows.slice(from, count),
+            old: batch.old.as_ref().map(|old| old.slice(from, count)),
+            full_images: batch.full_images,
+            origin: Origin {
+                commit_micros: batch.origin.commit_micros[range.clone()].to_vec(),
+                commit_position: batch.origin.commit_position[range.clone()].to_vec(),
+                position: batch.origin.position[range.clone()].to_vec(),
+                ordinal: batch.origin.ordinal[range.clone()].to_vec(),
+                transaction: batch.origin.transaction[range.clone()].to_vec(),
+            },
+            key_changes: Vec::new(),
+            faults: batch
+                .faults
+                .iter()
+                .filter(|fault| range.contains(&(fault.row as usize)))
+                .map(|fault| RowFault { row: fault.row - u32::try_from(from).unwrap_or(u32::MAX), ..fault.clone() })
+                .collect(),
+            snapshot: batch.snapshot,
+        }
+    })
 }
 
-/// The largest record that a topic turned out to take, learned from a refusal: the next run rejects what is larger.
-#[must_use]
-pub fn learned_limit(error: &LaneError) -> Option<(Arc<str>, usize)> {
-    match error {
-        LaneError::TooLarge { topic, bytes, .. } => Some((Arc::clone(topic), bytes.saturating_sub(1))),
-        _ => None,
-    }
+fn defect(doing: &str, error: &dyn std::error::Error) -> RunError {
+    RunError::Defect { doing: doing.to_owned(), why: crate::error::chain(error) }
 }

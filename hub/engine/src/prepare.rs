@@ -64,8 +64,6 @@ pub struct PreparedStream {
     pub key_id: u32,
     /// Source columns that identify a row in deletes; `None` while the source has not been looked at.
     pub identity: Option<Vec<String>>,
-    /// Whether deletes carry the whole state before.
-    pub full_images: bool,
 }
 
 impl PreparedStream {
@@ -166,7 +164,6 @@ pub(crate) async fn system(
             value_id,
             key_id,
             identity: shape.map(|shape| shape.identity.clone()),
-            full_images: shape.is_some_and(|shape| shape.full_images),
         });
     }
     let schema_id = register(shared, &format!("{rejects_topic}-value"), reject::SCHEMA).await?;
@@ -178,6 +175,46 @@ pub(crate) async fn system(
         codes,
         rejects: RejectsTopic { topic: rejects_topic, schema_id },
         record_limit: facts.first().map_or(record_limit, |facts| facts.max_message_bytes.min(record_limit)),
+    })
+}
+
+/// One stream of a system, prepared for a comparison: nothing is created or registered. `ids` are the registered ids of
+/// its value and key schemas.
+///
+/// # Errors
+/// [`RunError::BadSystem`] where its record cannot be used.
+pub fn offline(
+    desired: &Desired,
+    at: usize,
+    system: &SystemName,
+    shapes: &[StreamShape],
+    topic: &str,
+    ids: (u32, u32),
+) -> Result<Prepared, RunError> {
+    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+    let codes = Arc::new(code_lists(&desired.codes).map_err(bad)?);
+    let stream = desired.spec.streams.get(at).ok_or_else(|| bad(format!("it has no stream {at}")))?;
+    let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
+    let shape = shapes.iter().find(|shape| shape.stream.as_str() == stream.source);
+    let prepared = PreparedStream {
+        mapping: mapping(stream),
+        spec: stream.clone(),
+        canonical: CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?,
+        topic: topic.into(),
+        compacted: false,
+        record_limit: usize::MAX,
+        value_id: ids.0,
+        key_id: ids.1,
+        identity: shape.map(|shape| shape.identity.clone()),
+    };
+    Ok(Prepared {
+        system: system.clone(),
+        connector: desired.spec.connector.clone(),
+        database: String::new(),
+        streams: vec![prepared],
+        codes,
+        rejects: RejectsTopic { topic: "rejects".into(), schema_id: 0 },
+        record_limit: usize::MAX,
     })
 }
 

@@ -11,11 +11,11 @@ use serde_saphyr::Spanned;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Line from 1.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Column from 1.
-    pub column: u64,
+    pub(crate) column: u64,
 }
 
 impl fmt::Display for Place {
@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// The value.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     line: u64,
     column: u64,
 }
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     /// The key.
-    pub text: String,
+    pub(crate) text: String,
     line: u64,
     column: u64,
 }
@@ -57,9 +57,9 @@ pub(crate) struct Key {
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     /// Where it was read.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Its content.
-    pub root: Node,
+    pub(crate) root: Node,
 }
 
 impl Document {
@@ -67,7 +67,7 @@ impl Document {
     ///
     /// # Errors
     /// The place and the parser's words when it is no YAML.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, (Place, String)> {
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, (Place, String)> {
         let parsed: Result<Spanned<Content>, _> = serde_saphyr::from_str(text);
         match parsed {
             Ok(content) => Ok(Self { file: file.to_owned(), root: Node::from(content) }),
@@ -82,19 +82,19 @@ impl Document {
 
     /// The place of a node of this document.
     #[must_use]
-    pub fn place(&self, node: &Node) -> Place {
+    pub(crate) fn place(&self, node: &Node) -> Place {
         Place { file: self.file.clone(), line: node.line, column: node.column }
     }
 
     /// The place of a key of this document.
     #[must_use]
-    pub fn key_place(&self, key: &Key) -> Place {
+    pub(crate) fn key_place(&self, key: &Key) -> Place {
         Place { file: self.file.clone(), line: key.line, column: key.column }
     }
 
     /// The place of what a JSON pointer names, or of the nearest parent that exists.
     #[must_use]
-    pub fn locate(&self, pointer: &str) -> Place {
+    pub(crate) fn locate(&self, pointer: &str) -> Place {
         let mut node = &self.root;
         for part in pointer.split('/').filter(|part| !part.is_empty()) {
             match node.child(part) {
@@ -109,7 +109,7 @@ impl Document {
 impl Node {
     /// A child by key or by index.
     #[must_use]
-    pub fn child(&self, part: &str) -> Option<&Self> {
+    pub(crate) fn child(&self, part: &str) -> Option<&Self> {
         match &self.kind {
             Kind::Scalar(_) => None,
             Kind::List(items) => items.get(part.parse::<usize>().ok()?),
@@ -119,7 +119,7 @@ impl Node {
 
     /// The same value without positions.
     #[must_use]
-    pub fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
             Kind::List(items) => Value::Array(items.iter().map(Self::value).collect()),

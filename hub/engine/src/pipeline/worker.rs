@@ -179,7 +179,7 @@ impl StreamWorker {
             spec: &self.spec,
             target: &self.target,
             source: &shape,
-            identity: self.identity.as_ref().filter(|_| !batch.full_images).unwrap_or(&all),
+            identity: self.identity.as_ref().unwrap_or(&all),
             code_lists: &self.codes,
             system: &self.system,
         })
