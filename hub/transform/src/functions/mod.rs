@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use datafusion_expr::ScalarUDF;
 
-pub(crate) use bound::{Bound, BoundFunction};
-pub(crate) use codes::{CodeTable, Fast, Fnv};
-pub use codes::{Code, CodeList, CodeListFault, CodeLists};
-pub use faults::Refusal;
 use bound::Unbound;
+pub(crate) use bound::{Bound, BoundFunction};
+pub use codes::{Code, CodeList, CodeListFault, CodeLists};
+pub(crate) use codes::{CodeTable, Fast, Fnv};
+pub use faults::Refusal;
 pub(crate) use kernel::Refusals;
 use kernel::{Rule, RuleFunction};
 pub(crate) use zones::Zone;
