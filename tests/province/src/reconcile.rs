@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config};
 use crate::create::connect;
 use crate::error::{Doing as _, ProvinceError};
 use crate::expect::{Expectation, expect};
-use crate::topics::{Record, TopicAccess, field, key_text, read, text};
+use crate::topics::{Keys, Record, TopicAccess, field, key_text, read, text};
 
 /// A table, its topic, and the source's text of the canonical key.
 const STREAMS: [(&str, &str, &str); 4] = [
@@ -38,7 +38,12 @@ pub struct StreamBalance {
     pub duplicates: u64,
     /// Events older than one before them with the same key.
     pub disordered: u64,
+    /// Some of the keys that are lost or extra. All persons here are invented.
+    pub examples: Vec<String>,
 }
+
+/// How many examples are kept.
+const EXAMPLES: usize = 6;
 
 /// The whole balance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,15 +125,18 @@ async fn stream(
         balance.source_rows = stream.captured;
         balance.rejected = stream.captured - stream.published;
     }
-    read(access, topic, |record| {
+    read(access, topic, Keys::Avro, |record| {
         bar.inc(1);
         see(record, &mut keys, &mut balance);
     })
     .await?;
     let live: HashSet<&str> = keys.iter().filter(|(_, latest)| latest.alive).map(|(key, _)| key.as_str()).collect();
     balance.records = live.len() as u64;
-    balance.lost = sound.iter().filter(|key| !live.contains(key.as_str())).count() as u64;
-    balance.extra = live.iter().filter(|key| !sound.contains(**key)).count() as u64;
+    let lost: Vec<&str> = sound.iter().map(String::as_str).filter(|key| !live.contains(key)).collect();
+    let extra: Vec<&str> = live.iter().copied().filter(|key| !sound.contains(*key)).collect();
+    (balance.lost, balance.extra) = (lost.len() as u64, extra.len() as u64);
+    let examples = lost.iter().map(|key| format!("lost {key}")).take(EXAMPLES);
+    balance.examples = examples.chain(extra.iter().map(|key| format!("extra {key}")).take(EXAMPLES)).collect();
     Ok(balance)
 }
 
@@ -178,7 +186,7 @@ async fn rejects(client: &Client, access: &TopicAccess) -> Result<BTreeMap<Strin
         foreseen.insert((stream, key, reason), times);
     }
     let topic = format!("{}.rejects", access.prefix);
-    read(access, &topic, |record| {
+    read(access, &topic, Keys::Ignored, |record| {
         let Some(value) = record.value else { return };
         let (stream, reason) = (text(&value, "stream").to_owned(), text(&value, "reason").to_owned());
         let one = balance.entry(reason.clone()).or_default();

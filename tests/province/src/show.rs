@@ -14,6 +14,9 @@ pub(crate) fn balance(balance: &Balance) {
     }
     rows.push(line("all", sum));
     print(&rows);
+    for (table, one) in balance.streams.iter().filter(|(_, one)| !one.examples.is_empty()) {
+        println!("  {table}: {} …", one.examples.join(", "));
+    }
     println!();
     let mut rows = vec![["rejected because", "foreseen", "found", "the very rows", ""].map(str::to_owned)];
     for (reason, one) in &balance.rejects {

@@ -35,8 +35,17 @@ pub(crate) struct Record {
     pub(crate) value: Option<Value>,
 }
 
+/// What the keys of a topic are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Framed Avro records.
+    Avro,
+    /// Something that is not looked at; the rejects topic has text.
+    Ignored,
+}
+
 /// Gives every committed record of a topic to `see`, in the order of each partition.
-pub(crate) async fn read(access: &TopicAccess, topic: &str, mut see: impl FnMut(Record)) -> Result<(), ProvinceError> {
+pub(crate) async fn read(access: &TopicAccess, topic: &str, keys: Keys, mut see: impl FnMut(Record)) -> Result<(), ProvinceError> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &access.brokers)
         .set("group.id", "province-reconcile")
@@ -52,7 +61,7 @@ pub(crate) async fn read(access: &TopicAccess, topic: &str, mut see: impl FnMut(
         match consumer.poll(Duration::from_secs(1)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
-                let key = decode(access, &mut schemas, topic, message.key()).await?;
+                let key = decode(access, &mut schemas, topic, message.key().filter(|_| keys == Keys::Avro)).await?;
                 let value = decode(access, &mut schemas, topic, message.payload()).await?;
                 see(Record { key, value });
             }
