@@ -89,7 +89,7 @@ start_hub() {
 stop_hub() { stop hub TERM 30; }
 
 # The sum of a metric over its labels.
-metric() { curl -sf "http://$OPERATORS/metrics" | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { printf "%d", sum }'; }
+metric() { curl -sf "http://$OPERATORS/metrics" | awk -v name="$1" 'index($1, name "{") == 1 { sum += $NF } END { printf "%d", sum }'; }
 
 wait_for_snapshot() {
   local expected handled=0 last=0 moved=$SECONDS started=$SECONDS
@@ -130,7 +130,7 @@ hub_failed() {
 show_live_changes() {
   step "live: dossiers as they change, decoded from $PREFIX.$SYSTEM.dossier"
   local tail_pid
-  "$HUB" -c "$CONFIG" tail "$PREFIX.$SYSTEM.dossier" --follow 9>&- &
+  "$HUB" -c "$CONFIG" tail "$PREFIX.$SYSTEM.dossier" --follow 9>&- > >(cut -c "1-$(tput cols 2>/dev/null || echo 160)") &
   tail_pid=$!
   sleep 1
   "$PROVINCE" change --rate 12 --seconds 8
