@@ -50,8 +50,10 @@ verify: lint test ## what CI runs
 
 bench: ## the figures of the hub, release build, against what the servers themselves can do
 	@$(STACK) up
-	cargo run --release -p hub-tests-bench -- run
+	cargo build --release -p hub-cli -p hub-tests-bench
+	$(CARGO_TARGET_DIR)/release/hub-bench run
 
 bench-peers: ## the same tables through Debezium beside the hub
 	@$(STACK) up
-	cargo run --release -p hub-tests-bench -- peers
+	cargo build --release -p hub-cli -p hub-tests-bench
+	$(CARGO_TARGET_DIR)/release/hub-bench peers
