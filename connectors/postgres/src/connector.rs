@@ -19,7 +19,7 @@ use crate::follow::{Acknowledged, now_micros};
 use crate::probe::probe;
 use crate::slot::{self, Forecast};
 use crate::snapshot::{Board, Stamp, read_sample, snapshot_batch};
-use crate::table::load_tables;
+use crate::table::{Table, load_tables};
 use crate::types::Catalogue;
 use crate::wire::{Address, Lsn, Purpose, Session, WireError};
 
@@ -95,19 +95,16 @@ impl Connector for Postgres {
     }
 
     async fn sample(&self, stream: &StreamName, rows: usize) -> Result<ChangeBatch, SourceError> {
-        let client = self.server.connection().await?;
-        let catalogue = Catalogue::load(&client).await?;
-        let asked = self.context.streams.iter().find(|request| request.stream == *stream).cloned();
-        let request = asked.unwrap_or_else(|| StreamRequest { stream: stream.clone(), columns: Vec::new() });
-        let tables = load_tables(&client, &catalogue, &[request]).await?;
-        let Some(table) = tables.first() else {
-            return Err(SourceError::new(ErrorKind::Defect, "reading a sample").of(stream.clone()));
-        };
+        let table = self.table(stream).await?;
         let mut session = self.session().await?;
-        let read = read_sample(&mut session, table, rows).await.map_err(|error| error.of(stream.clone()))?;
+        let read = read_sample(&mut session, &table, rows).await.map_err(|error| error.of(stream.clone()))?;
         session.close().await;
         let stamp = Stamp { at: Lsn(0), micros: now_micros(), mark: SnapshotMark::Initial };
         Ok(snapshot_batch(stream, read, stamp))
+    }
+
+    async fn scan(&self, stream: &StreamName, outlet: Outlet) -> Result<(), SourceError> {
+        crate::scan::scan(self, stream, &outlet).await
     }
 
     async fn capture(&self, from: Checkpoint, outlet: Outlet) -> Result<(), SourceError> {
@@ -151,6 +148,18 @@ impl Postgres {
 
     pub(crate) fn publication(&self) -> String {
         self.config.publication_name(&self.context.system)
+    }
+
+    /// One captured table, as it is now.
+    pub(crate) async fn table(&self, stream: &StreamName) -> Result<Table, SourceError> {
+        let client = self.server.connection().await?;
+        let catalogue = Catalogue::load(&client).await?;
+        let asked = self.context.streams.iter().find(|request| request.stream == *stream).cloned();
+        let request = asked.unwrap_or_else(|| StreamRequest { stream: stream.clone(), columns: Vec::new() });
+        let tables = load_tables(&client, &catalogue, &[request]).await?;
+        tables.into_iter().next().ok_or_else(|| {
+            SourceError::new(ErrorKind::Defect, "reading the definition of a table").of(stream.clone())
+        })
     }
 
     /// An SQL session of our own client.

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod discover;
 mod follow;
 pub mod probe;
+mod scan;
 mod slot;
 mod snapshot;
 mod table;

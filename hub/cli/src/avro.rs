@@ -1,11 +1,13 @@
-//! Decodes records by the schema id in their framing, as any subscriber would.
+//! Decodes records by the schema id in their framing, as any subscriber would, into JSON that people can read.
 
 use std::collections::HashMap;
 
 use apache_avro::Schema;
+use apache_avro::schema::{Name, NamesRef, ResolvedSchema};
 use apache_avro::types::Value as Avro;
+use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_us_to_datetime};
 use hub_registry::Client;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
@@ -33,56 +35,110 @@ impl Decoder {
         Ok((ids[0], ids[1]))
     }
 
-    /// Decodes framed bytes; what is not framed is JSON or text.
-    pub(crate) async fn decode(&mut self, bytes: &[u8]) -> Result<Value, Failure> {
-        let Some(id) = framed(bytes) else {
-            return Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into()));
-        };
+    /// The schema with an id.
+    pub(crate) async fn schema(&mut self, id: u32) -> Result<&Schema, Failure> {
         if !self.schemas.contains_key(&id) {
             let text = self.registry.by_id(id).await.map_err(|error| Failure::unavailable("decoding a record", error))?;
             let schema = Schema::parse_str(&text).map_err(|error| Failure::unavailable(format!("parsing schema {id}"), error))?;
             self.schemas.insert(id, schema);
         }
+        Ok(&self.schemas[&id])
+    }
+
+    /// Decodes framed bytes; what is not framed is JSON or text.
+    pub(crate) async fn decode(&mut self, bytes: &[u8]) -> Result<Value, Failure> {
+        let Some(id) = framed(bytes) else {
+            return Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into()));
+        };
+        let schema = self.schema(id).await?;
         let mut body = bytes.get(5..).unwrap_or_default();
-        let value = apache_avro::from_avro_datum(&self.schemas[&id], &mut body, None)
-            .map_err(|error| Failure::unavailable(format!("decoding a record by schema {id}"), error))?;
-        Ok(json(value))
+        let decoding = |error: apache_avro::Error| Failure::unavailable(format!("decoding a record by schema {id}"), error);
+        let value = apache_avro::from_avro_datum(schema, &mut body, None).map_err(decoding)?;
+        let resolved = ResolvedSchema::try_from(schema).map_err(decoding)?;
+        Ok(json(value, Some(schema), resolved.get_names()))
     }
 }
 
-fn framed(bytes: &[u8]) -> Option<u32> {
+/// The id of the schema of framed bytes.
+pub(crate) fn framed(bytes: &[u8]) -> Option<u32> {
     match bytes.first_chunk::<5>() {
         Some([0, id @ ..]) => Some(u32::from_be_bytes(*id)),
         _ => None,
     }
 }
 
-/// Avro as JSON that people can read: decimals as their unscaled digits, times as numbers.
-fn json(value: Avro) -> Value {
+/// Avro as JSON for people: times in ISO 8601, decimals with their point, bytes in hexadecimal.
+fn json(value: Avro, schema: Option<&Schema>, names: &NamesRef<'_>) -> Value {
+    let schema = match schema {
+        Some(Schema::Ref { name }) => find(name, names),
+        other => other,
+    };
     match value {
-        Avro::Union(_, inner) => json(*inner),
-        Avro::Record(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, json(value))).collect()),
-        Avro::Array(items) => Value::Array(items.into_iter().map(json).collect()),
+        Avro::Union(branch, inner) => {
+            let branches = if let Some(Schema::Union(union)) = schema { union.variants() } else { &[] };
+            json(*inner, branches.get(branch as usize), names)
+        }
+        Avro::Record(fields) => {
+            let known = if let Some(Schema::Record(record)) = schema { record.fields.as_slice() } else { &[] };
+            let object = fields.into_iter().enumerate().map(|(at, (name, value))| {
+                let value = json(value, known.get(at).map(|field| &field.schema), names);
+                (name, value)
+            });
+            Value::Object(object.collect::<Map<_, _>>())
+        }
+        Avro::Array(items) => {
+            let item = if let Some(Schema::Array(array)) = schema { Some(array.items.as_ref()) } else { None };
+            Value::Array(items.into_iter().map(|value| json(value, item, names)).collect())
+        }
+        Avro::Map(entries) => {
+            let item = if let Some(Schema::Map(map)) = schema { Some(map.types.as_ref()) } else { None };
+            Value::Object(entries.into_iter().map(|(name, value)| (name, json(value, item, names))).collect())
+        }
+        Avro::Decimal(decimal) => {
+            let scale = if let Some(Schema::Decimal(decimal)) = schema { decimal.scale } else { 0 };
+            Vec::<u8>::try_from(decimal).map_or(Value::Null, |bytes| pointed(unscaled(&bytes), scale).into())
+        }
+        other => plain(other),
+    }
+}
+
+fn find<'a>(name: &Name, names: &NamesRef<'a>) -> Option<&'a Schema> {
+    names.get(name).copied()
+}
+
+fn plain(value: Avro) -> Value {
+    match value {
         Avro::Null => Value::Null,
         Avro::Boolean(value) => value.into(),
-        Avro::Int(value) | Avro::Date(value) | Avro::TimeMillis(value) => value.into(),
-        Avro::Long(value)
-        | Avro::TimeMicros(value)
-        | Avro::TimestampMillis(value)
-        | Avro::TimestampMicros(value)
-        | Avro::TimestampNanos(value)
-        | Avro::LocalTimestampMillis(value)
-        | Avro::LocalTimestampMicros(value)
-        | Avro::LocalTimestampNanos(value) => value.into(),
+        Avro::Int(value) => value.into(),
+        Avro::Long(value) => value.into(),
         Avro::Float(value) => value.into(),
         Avro::Double(value) => value.into(),
         Avro::String(text) | Avro::Enum(_, text) => text.into(),
         Avro::Uuid(uuid) => uuid.to_string().into(),
-        Avro::Decimal(decimal) => Vec::<u8>::try_from(decimal).map_or(Value::Null, |bytes| unscaled(&bytes).to_string().into()),
         Avro::Bytes(bytes) | Avro::Fixed(_, bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
-        Avro::Map(entries) => Value::Object(entries.into_iter().map(|(name, value)| (name, json(value))).collect()),
+        Avro::Date(days) => date32_to_datetime(days).map_or_else(|| days.into(), |day| day.format("%Y-%m-%d").to_string().into()),
+        Avro::TimeMillis(millis) => time(i64::from(millis) * 1000),
+        Avro::TimeMicros(micros) => time(micros),
+        Avro::TimestampMillis(millis) => instant(millis.checked_mul(1000), "Z"),
+        Avro::TimestampMicros(micros) => instant(Some(micros), "Z"),
+        Avro::TimestampNanos(nanos) => instant(Some(nanos.div_euclid(1000)), "Z"),
+        Avro::LocalTimestampMillis(millis) => instant(millis.checked_mul(1000), ""),
+        Avro::LocalTimestampMicros(micros) => instant(Some(micros), ""),
+        Avro::LocalTimestampNanos(nanos) => instant(Some(nanos.div_euclid(1000)), ""),
         other => format!("{other:?}").into(),
     }
+}
+
+fn time(micros: i64) -> Value {
+    time64us_to_time(micros).map_or_else(|| micros.into(), |time| time.to_string().into())
+}
+
+/// Microseconds since 1970 as ISO 8601; beyond what a calendar holds, the number.
+fn instant(micros: Option<i64>, zone: &str) -> Value {
+    let Some(micros) = micros else { return Value::Null };
+    timestamp_us_to_datetime(micros)
+        .map_or_else(|| micros.into(), |at| format!("{}{zone}", at.format("%Y-%m-%dT%H:%M:%S%.f")).into())
 }
 
 /// A big-endian two's complement number; canonical decimals have at most 38 digits.
@@ -91,15 +147,55 @@ fn unscaled(bytes: &[u8]) -> i128 {
     bytes.iter().fold(start, |number, byte| (number << 8) | i128::from(*byte))
 }
 
+/// `-150` at scale 2 is `-1.50`.
+fn pointed(number: i128, scale: usize) -> String {
+    if scale == 0 {
+        return number.to_string();
+    }
+    let digits = format!("{:0>width$}", number.unsigned_abs(), width = scale + 1);
+    let (whole, part) = digits.split_at(digits.len() - scale);
+    format!("{}{whole}.{part}", if number < 0 { "-" } else { "" })
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     #[test]
-    fn decimals_keep_their_sign() {
+    fn decimals_keep_their_sign_and_their_point() {
         assert_eq!(unscaled(&[0x03, 0x20]), 800);
         assert_eq!(unscaled(&[0xff, 0x6a]), -150);
+        assert_eq!((pointed(-150, 2), pointed(5, 2), pointed(800, 0)), ("-1.50".into(), "0.05".into(), "800".into()));
         assert_eq!(framed(&[0, 0, 0, 1, 2, 9]), Some(258));
         assert_eq!(framed(b"{}"), None);
+    }
+
+    #[test]
+    fn times_and_names_are_shown_as_people_write_them() {
+        let schema = Schema::parse_str(
+            r#"{"type":"record","name":"A","fields":[
+                {"name":"inner","type":["null",{"type":"record","name":"B","fields":[{"name":"fee","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}}]}]},
+                {"name":"again","type":["null","B"]},
+                {"name":"day","type":{"type":"int","logicalType":"date"}},
+                {"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}}]}"#,
+        )
+        .unwrap();
+        // Branch 1 and -1.50, branch 1 and 8.00, 2026-11-24, 2026-11-24 10:45:21.5 UTC.
+        let bytes = [2, 4, 0xff, 0x6a, 2, 4, 0x03, 0x20, 0xbe, 0xc5, 2];
+        let mut body = bytes.to_vec();
+        let mut value: u64 = (1_795_517_121_500_000_i64 << 1).cast_unsigned();
+        while value >= 0x80 {
+            body.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        body.push(value as u8);
+        let decoded = apache_avro::from_avro_datum(&schema, &mut body.as_slice(), None).unwrap();
+        let names = ResolvedSchema::try_from(&schema).unwrap();
+        let shown = json(decoded, Some(&schema), names.get_names());
+        assert_eq!(shown["inner"]["fee"], "-1.50");
+        assert_eq!(shown["again"]["fee"], "8.00");
+        assert_eq!(shown["at"], "2026-11-24T10:45:21.500Z");
+        assert_eq!(shown["day"].as_str().unwrap().len(), 10);
     }
 }

@@ -28,6 +28,8 @@ pub trait DynConnector: Send + Sync {
     fn discover(&self) -> Answer<'_, Vec<StreamShape>>;
     /// See [`Connector::sample`].
     fn sample<'a>(&'a self, stream: &'a StreamName, rows: usize) -> Answer<'a, ChangeBatch>;
+    /// See [`Connector::scan`].
+    fn scan<'a>(&'a self, stream: &'a StreamName, outlet: Outlet) -> Answer<'a, ()>;
     /// See [`Connector::capture`].
     fn capture(&self, from: Checkpoint, outlet: Outlet) -> Answer<'_, ()>;
     /// See [`Connector::acknowledge`].
@@ -49,6 +51,9 @@ impl<C: Connector> DynConnector for C {
     }
     fn sample<'a>(&'a self, stream: &'a StreamName, rows: usize) -> Answer<'a, ChangeBatch> {
         Box::pin(Connector::sample(self, stream, rows))
+    }
+    fn scan<'a>(&'a self, stream: &'a StreamName, outlet: Outlet) -> Answer<'a, ()> {
+        Box::pin(Connector::scan(self, stream, outlet))
     }
     fn capture(&self, from: Checkpoint, outlet: Outlet) -> Answer<'_, ()> {
         Box::pin(Connector::capture(self, from, outlet))

@@ -101,6 +101,19 @@ pub trait Connector: Sized + Send + Sync + 'static {
         rows: usize,
     ) -> impl Future<Output = Result<hub_model::ChangeBatch, SourceError>> + Send;
 
+    /// Reads every present row of a stream once, as one consistent view, and leaves nothing behind at the source. Rows are
+    /// [`hub_model::Op::Read`]s in the columns and types of [`Connector::capture`]; their `commit_position` is one at or before
+    /// the view: a change published with a later one may or may not be in it. Deliveries carry no checkpoint.
+    fn scan(
+        &self,
+        stream: &StreamName,
+        outlet: Outlet,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send {
+        drop(outlet);
+        let error = SourceError::new(ErrorKind::BadConfig, "reading all rows of a stream").of(stream.clone());
+        std::future::ready(Err(error.because(format!("the {} connector cannot read a stream without capturing it", Self::NAME))))
+    }
+
     /// Reads everything after `from` into `outlet`: a snapshot where the streams were never read, then changes for ever.
     /// Ends with an error, or with `Ok` when the outlet is shut.
     fn capture(&self, from: Checkpoint, outlet: Outlet) -> impl Future<Output = Result<(), SourceError>> + Send;

@@ -7,7 +7,7 @@ mod plan;
 mod progress;
 mod touched;
 
-pub(crate) use copy::read_sample;
+pub(crate) use copy::{SliceReader, read_sample};
 pub(crate) use incremental::{ChunkFate, ChunkRead, Incremental, Unfinished};
 pub(crate) use initial::{Ended, Initial, Stamp, read_initial, snapshot_batch};
 pub(crate) use plan::{SNAPSHOT_PREFIX, StreamSnapshot, plan_parts};

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod config_schema;
 pub(crate) mod connectors;
 pub(crate) mod discover;
+mod envelope;
 pub(crate) mod functions;
 pub(crate) mod preview;
 pub(crate) mod rejects;
@@ -12,8 +13,12 @@ pub(crate) mod schemas;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod verify;
+mod workshop;
 
 use std::path::Path;
+use std::time::Duration;
+
+use hub_kafka::{BorrowedRecord, KafkaConfig, Next, ReadPlan, Reader};
 
 use crate::config::{Folder, HubFile, LoadedSystem};
 use crate::failure::Failure;
@@ -37,5 +42,36 @@ fn system_of(directory: &Path, name: &str) -> Result<(HubFile, LoadedSystem), Fa
             Err(Failure::Usage(format!("there is no system {name} in {}; {hint}", directory.display())))
         }
         _ => Err(Failure::Config(folder.faults)),
+    }
+}
+
+/// The place of a stream in its system's file.
+fn stream_of(system: &LoadedSystem, name: &str) -> Result<usize, Failure> {
+    let spec = &system.desired.spec;
+    spec.streams.iter().position(|stream| stream.source == name).ok_or_else(|| {
+        let known: Vec<&str> = spec.streams.iter().map(|stream| stream.source.as_str()).collect();
+        let hint = crate::config::schema::suggest(name, &known);
+        Failure::Usage(format!("system {} captures no stream {name}; {hint}", spec.system))
+    })
+}
+
+/// How long Kafka may be silent before a command gives up.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Visits the committed records of a topic up to the planned end. It blocks: in async code, within `block_in_place`.
+fn each_record(
+    kafka: &KafkaConfig,
+    plan: ReadPlan,
+    mut visit: impl FnMut(&BorrowedRecord<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let doing = format!("reading topic {}", plan.topic);
+    let failed = |error: hub_kafka::Error| Failure::unavailable(&doing, error);
+    let mut reader = Reader::open(kafka, plan).map_err(failed)?;
+    loop {
+        match reader.next(SILENCE).map_err(failed)? {
+            Next::Record(record) => visit(&record)?,
+            Next::End => return Ok(()),
+            Next::Quiet => return Err(Failure::Unavailable(format!("{doing}: Kafka was silent for 15 s; see that it runs"))),
+        }
     }
 }

@@ -1,0 +1,188 @@
+//! The topic's side of a comparison: the latest state of each key, as hashes, and what is there twice or out of order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use apache_avro::Schema;
+use hub_kafka::{BorrowedRecord, KafkaConfig, ReadPlan, Start, Topics, Until};
+use indicatif::ProgressBar;
+
+use super::hash;
+use crate::avro::Decoder;
+use crate::command::each_record;
+use crate::command::envelope::{FRAME, Facts, Layout, Place};
+use crate::failure::Failure;
+
+/// How long open transactions are waited for.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// The latest of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Latest {
+    /// Where the source's log has it.
+    pub(super) place: Place,
+    /// What happened.
+    pub(super) op: u8,
+    /// Hash of its state as of the comparison's bound; absent where it is deleted.
+    pub(super) state: Option<u128>,
+    /// It changed after the bound: it is not judged.
+    pub(super) moved: bool,
+}
+
+/// What a topic holds.
+pub(super) struct Fold<'a> {
+    kafka: &'a KafkaConfig,
+    topic: &'a str,
+    decoder: &'a mut Decoder,
+    local: &'a Schema,
+    layout: &'a Layout,
+    writers: HashMap<u32, Writer>,
+    next: BTreeMap<i32, i64>,
+    bound: u64,
+    /// The latest of each key.
+    pub(super) keys: HashMap<u128, Latest>,
+    /// Records, tombstones not counted.
+    pub(super) events: u64,
+    /// Records that repeat the place of the one before them with the same key.
+    pub(super) duplicates: u64,
+    /// Records that are older than the one before them with the same key.
+    pub(super) disordered: u64,
+    /// Keys that were asked for, as they are encoded.
+    pub(super) shown: Vec<(u128, Vec<u8>)>,
+    show: HashSet<u128>,
+}
+
+/// How the records of one schema are read.
+enum Writer {
+    /// As they would be written today.
+    Same,
+    /// By an older or newer schema: decoded, and written as today.
+    Other(Box<Schema>),
+}
+
+impl<'a> Fold<'a> {
+    /// Nothing yet. `local` is today's envelope, `layout` its layout, `bound` the source's.
+    pub(super) fn new(
+        kafka: &'a KafkaConfig,
+        topic: &'a str,
+        decoder: &'a mut Decoder,
+        local: &'a Schema,
+        layout: &'a Layout,
+        bound: u64,
+    ) -> Self {
+        Self {
+            kafka,
+            topic,
+            decoder,
+            local,
+            layout,
+            writers: HashMap::new(),
+            next: BTreeMap::new(),
+            bound,
+            keys: HashMap::new(),
+            events: 0,
+            duplicates: 0,
+            disordered: 0,
+            shown: Vec::new(),
+            show: HashSet::new(),
+        }
+    }
+
+    /// Keeps the keys with these hashes when they are read.
+    pub(super) fn showing(mut self, show: HashSet<u128>) -> Self {
+        self.show = show;
+        self
+    }
+
+    /// Reads what is committed and was not read yet; tells how many records that was.
+    pub(super) fn catch_up(&mut self, bar: &ProgressBar) -> Result<u64, Failure> {
+        let doing = |error| Failure::unavailable(format!("asking for the partitions of {}", self.topic), error);
+        let count = Topics::connect(self.kafka).and_then(|topics| topics.partitions(self.topic)).map_err(doing)?;
+        let mut records = 0;
+        for partition in 0..count.and_then(|count| i32::try_from(count).ok()).unwrap_or_default() {
+            let from = self.next.get(&partition).copied();
+            let plan = ReadPlan {
+                topic: self.topic.to_owned(),
+                partition: Some(partition),
+                start: from.map_or(Start::Beginning, Start::Offset),
+                until: if from.is_none() { Until::Settled(SETTLE) } else { Until::Committed },
+                key: None,
+            };
+            let kafka = self.kafka;
+            self.next.entry(partition).or_default();
+            each_record(kafka, plan, |record| {
+                records += 1;
+                bar.inc(1);
+                self.next.insert(partition, record.offset() + 1);
+                self.take(record)
+            })?;
+        }
+        Ok(records)
+    }
+
+    fn take(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
+        // A record without a key is a truncate: it says nothing of one key.
+        let Some(key) = record.key().and_then(|key| key.get(FRAME..)).map(hash) else { return Ok(()) };
+        if self.show.contains(&key) && !self.shown.iter().any(|(shown, _)| *shown == key) {
+            self.shown.push((key, record.key().unwrap_or_default().to_vec()));
+        }
+        let Some(value) = record.value() else {
+            let latest = self.keys.entry(key).or_default();
+            if !latest.moved {
+                latest.state = None;
+            }
+            return Ok(());
+        };
+        self.events += 1;
+        let (topic, local) = (self.topic, self.local);
+        let unreadable = || {
+            let (offset, partition) = (record.offset(), record.partition());
+            Failure::Unavailable(format!("record {offset} of partition {partition} of {topic} is no envelope of its schema"))
+        };
+        let id = value.first_chunk::<FRAME>().map(|[_, id @ ..]| u32::from_be_bytes(*id)).ok_or_else(unreadable)?;
+        let body = value.get(FRAME..).unwrap_or_default();
+        let rewritten;
+        let body = match self.writer(id)? {
+            Writer::Same => body,
+            Writer::Other(writer) => {
+                rewritten = rewrite(writer, local, body)?;
+                rewritten.as_slice()
+            }
+        };
+        let facts = self.layout.facts(body).ok_or_else(unreadable)?;
+        self.apply(key, &facts);
+        Ok(())
+    }
+
+    fn apply(&mut self, key: u128, facts: &Facts<'_>) {
+        let known = self.keys.get(&key).copied();
+        if let Some(before) = known.filter(|before| before.op != 0) {
+            let same = before.place == facts.place && before.op == facts.op;
+            self.duplicates += u64::from(same);
+            self.disordered += u64::from(facts.place < before.place);
+        }
+        let latest = self.keys.entry(key).or_default();
+        (latest.place, latest.op) = (facts.place, facts.op);
+        latest.moved |= self.bound > 0 && facts.place.commit > self.bound;
+        if !latest.moved {
+            latest.state = facts.after.map(hash);
+        }
+    }
+
+    fn writer(&mut self, id: u32) -> Result<&Writer, Failure> {
+        if !self.writers.contains_key(&id) {
+            let handle = tokio::runtime::Handle::current();
+            let schema = handle.block_on(self.decoder.schema(id))?.clone();
+            let same = schema.canonical_form() == self.local.canonical_form();
+            self.writers.insert(id, if same { Writer::Same } else { Writer::Other(Box::new(schema)) });
+        }
+        self.writers.get(&id).ok_or_else(|| Failure::Unavailable(format!("schema {id} was lost; please report it as a defect of the hub")))
+    }
+}
+
+fn rewrite(writer: &Schema, local: &Schema, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut rest = body;
+    let value = apache_avro::from_avro_datum(writer, &mut rest, Some(local));
+    let bytes = value.and_then(|value| apache_avro::to_avro_datum(local, value));
+    bytes.map_err(|error| Failure::unavailable("reading a record of another version of its schema as today's", error))
+}
