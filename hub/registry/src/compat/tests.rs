@@ -286,3 +286,28 @@ fn levels_are_read_in_either_case_and_nothing_else_is() {
     assert_eq!("Forward".parse(), Ok(Level::Forward));
     assert_eq!("SOMETIMES".parse::<Level>(), Err(UnknownLevel));
 }
+
+/// The reasons of ADR 3. When one of them falls, look whether the library can take over.
+#[test]
+fn the_reasons_against_apache_avros_own_rules_still_hold() {
+    use apache_avro::schema_compatibility::SchemaCompatibility;
+    let can_read = |reader: &str, writer: &str| {
+        let parse = |text: &str| apache_avro::Schema::parse_str(text).unwrap();
+        SchemaCompatibility::can_read(&parse(writer), &parse(reader)).is_ok()
+    };
+    let malformed = || apache_avro::Schema::parse_str(r#"{"type":"record","name":"bad-name","fields":[]}"#).is_err();
+    assert!(std::panic::catch_unwind(malformed).is_err(), "its parser panics on a malformed name");
+
+    let (wide, narrow) =
+        (r#"{"type":"enum","name":"E","symbols":["A","B"]}"#, r#"{"type":"enum","name":"E","symbols":["A"],"default":"A"}"#);
+    assert!(!can_read(narrow, wide), "it ignores an enum's default");
+    fits(narrow, wide);
+
+    let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":14,"scale":2}"#;
+    assert!(!can_read(decimal, decimal), "it cannot judge decimals");
+    fits(decimal, decimal);
+
+    let (old, renamed) = (r#"{"type":"record","name":"R","fields":[]}"#, r#"{"type":"record","name":"S","aliases":["R"],"fields":[]}"#);
+    assert!(!can_read(renamed, old), "it ignores the aliases of types");
+    fits(renamed, old);
+}

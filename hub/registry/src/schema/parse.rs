@@ -355,4 +355,23 @@ mod tests {
             assert!(apache_avro::Schema::parse_str(text).is_ok(), "{text}");
         }
     }
+
+    #[test]
+    fn no_damage_to_a_text_makes_the_parser_panic_and_what_it_accepts_prints_and_parses_again() {
+        let text = r#"{"type":"record","name":"a.R","aliases":["Old"],"fields":[{"name":"x","type":["null",{"type":"map","values":"R"}],
+            "default":null},{"name":"e","type":{"type":"enum","name":"E","symbols":["A"],"default":"A"}},
+            {"name":"f","type":{"type":"fixed","name":"F","size":4},"order":"ignore"}]}"#;
+        let mut accepted = 0;
+        for at in 0..text.len() {
+            for damage in ["", "\"", "{", "[", "0", "-", ".", "\u{1}", "null", "\"R\""] {
+                let damaged = format!("{}{damage}{}", &text[..at], &text[at + 1..]);
+                if let Ok(schema) = Schema::parse(&damaged, &[]) {
+                    accepted += 1;
+                    let printed = schema.canonical();
+                    assert_eq!(Schema::parse(&printed, &[]).unwrap().canonical(), printed, "{damaged}");
+                }
+            }
+        }
+        assert!(accepted > 100, "the damage is not so great that nothing is left: {accepted}");
+    }
 }

@@ -262,12 +262,8 @@ impl Registry {
             match self.attempt(&mut slot, deadline, &decide).await {
                 Ok(outcome) => return outcome,
                 Err(WriteError::Superseded(error)) => tracing::debug!(%error, attempt, "schemas topic taken over; deciding anew"),
-                Err(error) => {
-                    *slot = None;
-                    return Err(answer(doing, error));
-                }
+                Err(error) => return Err(answer(doing, error)),
             }
-            *slot = None;
             let wait = pause(attempt);
             if Instant::now() + wait >= deadline {
                 break;
@@ -284,16 +280,25 @@ impl Registry {
         decide: impl Fn(&State) -> Result<Decision<T>, ApiError>,
     ) -> Result<Result<T, ApiError>, WriteError> {
         let Inner { follower, settings, topic, .. } = self.inner.as_ref();
-        let writer = match slot {
+        // It goes back only when its transaction has ended well: a caller may give up at any point of the way.
+        let writer = match slot.take() {
             Some(writer) => writer,
-            None => slot.insert(Writer::take_over(settings, Arc::clone(topic), follower, deadline).await?),
+            None => Writer::take_over(settings, Arc::clone(topic), follower, deadline).await?,
         };
         let decision = decide(&follower.state());
-        match decision {
-            Err(refused) => Ok(Err(refused)),
-            Ok(Decision::Done(answer)) => Ok(Ok(answer)),
-            Ok(Decision::Write(records, answer)) => writer.write(records, follower, deadline).await.map(|()| Ok(answer)),
+        let (records, outcome) = match decision {
+            Ok(Decision::Write(records, answer)) => (records, Ok(answer)),
+            Ok(Decision::Done(answer)) => (Vec::new(), Ok(answer)),
+            Err(refused) => (Vec::new(), Err(refused)),
+        };
+        if !records.is_empty()
+            && let Err(error) = writer.write(records, follower, deadline).await
+        {
+            writer.retire();
+            return Err(error);
         }
+        *slot = Some(writer);
+        Ok(outcome)
     }
 }
 

@@ -67,14 +67,27 @@ impl Writer {
         deadline: Instant,
     ) -> Result<Self, WriteError> {
         let producer: FutureProducer = settings.create().map_err(WriteError::Refused)?;
-        let producer = Arc::new(producer);
-        let initiate = Arc::clone(&producer);
-        let initiated = blocking(deadline, move |left| initiate.init_transactions(left)).await?;
-        initiated.map_err(|error| before_commit(classify(error)))?;
-        let writer = Self { producer, topic };
+        let writer = Self { producer: Arc::new(producer), topic };
+        match writer.shut_others_out(follower, deadline).await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.retire();
+                // Nothing but a mark was under way, so silence means that nothing was written.
+                Err(before_commit(error))
+            }
+        }
+    }
+
+    async fn shut_others_out(&self, follower: &Follower, deadline: Instant) -> Result<(), WriteError> {
+        let producer = Arc::clone(&self.producer);
+        blocking(deadline, move |left| producer.init_transactions(left)).await?.map_err(classify)?;
         let mark = Record { key: Key::Noop { magic: 0 }.text(), value: None };
-        writer.write(vec![mark], follower, deadline).await.map_err(before_commit)?;
-        Ok(writer)
+        self.write(vec![mark], follower, deadline).await
+    }
+
+    /// Ends the producer, off the runtime's threads: it waits for threads of its own.
+    pub(super) fn retire(self) {
+        drop(tokio::task::spawn_blocking(move || drop(self)));
     }
 
     /// Writes the records in one transaction and waits until they are in the follower's state. After an error the
@@ -91,7 +104,7 @@ impl Writer {
             }
         }
         let producer = Arc::clone(&self.producer);
-        blocking(deadline, move |left| producer.commit_transaction(left)).await?.map_err(classify)?;
+        blocking(deadline, move |left| producer.commit_transaction(left)).await?.map_err(at_commit)?;
         match last {
             Some(offset) if !follower.has_read(offset, deadline).await => {
                 Err(WriteError::Unknown("what was written was not read back in time"))
@@ -122,6 +135,14 @@ fn before_commit(error: WriteError) -> WriteError {
     }
 }
 
+/// A commit may have reached Kafka though its answer did not reach us.
+fn at_commit(error: KafkaError) -> WriteError {
+    match classify(error) {
+        WriteError::Away(_) => WriteError::Unknown("the connection to Kafka was lost during the commit"),
+        other => other,
+    }
+}
+
 /// Runs a call of librdkafka that waits, off the runtime's threads.
 async fn blocking<T: Send + 'static>(
     deadline: Instant,
@@ -136,7 +157,7 @@ async fn blocking<T: Send + 'static>(
 
 fn classify(error: KafkaError) -> WriteError {
     let superseded = match &error {
-        KafkaError::Transaction(inner) => inner.is_fatal() || inner.txn_requires_abort(),
+        KafkaError::Transaction(inner) => inner.is_fatal() || inner.txn_requires_abort() || inner.is_retriable(),
         _ => false,
     };
     match error.rdkafka_error_code() {

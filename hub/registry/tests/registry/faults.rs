@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hub_registry::{Registry, StartError};
+use hub_registry::{Normalize, Offer, Registry, StartError};
 use rdkafka::admin::AdminClient;
 use reqwest::Method;
 use serde_json::json;
@@ -90,10 +90,10 @@ async fn while_kafka_is_away_reads_go_on_and_writes_end_with_50003_and_then_all_
     let mut broker = Broker::prepare();
     broker.start().await;
     let topic = fresh("away");
-    let registry = Registry::start(at(&broker.brokers), &topic, 1).await.unwrap().write_within(Duration::from_secs(2));
-    let router = registry.router();
-    let served = Served::serve(registry.clone(), router).await;
-    assert_eq!(served.register("s", "\"int\"").await, json!({"id": 1}));
+    let registry = Registry::start(at(&broker.brokers), &topic, 1).await.unwrap();
+    registry.register("s", &Offer::avro("\"int\""), Normalize::No).await.unwrap();
+    let hasty = registry.clone().write_within(Duration::from_secs(2));
+    let served = Served::serve(hasty.clone(), hasty.router()).await;
 
     broker.kill();
     assert_eq!(served.get("/subjects").await, json!(["s"]));

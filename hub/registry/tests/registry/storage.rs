@@ -186,3 +186,20 @@ async fn records_that_are_not_understood_are_passed_over() {
     }
     assert_eq!(Served::on(&topic).await.register("s", "\"int\"").await, json!({"id": 1}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_gives_up_midway_leaves_a_registry_that_works() {
+    let registry = Served::fresh("given-up").await;
+    for (number, patience) in [0, 1, 2, 3, 5, 8, 13].into_iter().enumerate() {
+        let offer = Offer::avro(record(&format!("R{number}"), &["a:int"]));
+        let subject = format!("s{number}");
+        let write = registry.registry.register(&subject, &offer, Normalize::No);
+        // Whether it was in time does not matter here: it is cut off at ever another point.
+        let _ = tokio::time::timeout(Duration::from_millis(patience), write).await;
+    }
+    registry.register("last", "\"int\"").await;
+    let all = registry.get("/schemas").await;
+    let ids: Vec<u64> = all.as_array().unwrap().iter().map(|found| found["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "no id stands for two schemas: {all}");
+    assert_eq!(registry.get("/subjects/last/versions/1").await["schema"], "\"int\"");
+}
