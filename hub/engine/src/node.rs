@@ -239,7 +239,7 @@ impl Node {
 /// [`RunError::Kafka`] with the client's words.
 pub async fn reach_kafka(config: &KafkaConfig) -> Result<(), RunError> {
     let config = config.clone();
-    let answer = tokio::task::spawn_blocking(move || Topics::connect(&config).map(|_| ())).await;
+    let answer = tokio::task::spawn_blocking(move || Topics::connect(&config).and_then(|topics| topics.list()).map(|_| ())).await;
     match answer {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(RunError::Kafka { doing: "connecting to Kafka".to_owned(), cause: error.to_string() }),

@@ -92,6 +92,15 @@ pub fn mapping(stream: &StreamSpec) -> MappingSpec {
     }
 }
 
+/// The columns that a delete carries: all of them where the source keeps full images.
+#[must_use]
+pub fn identity(shape: &StreamShape) -> Vec<String> {
+    if shape.full_images {
+        return shape.schema.fields().iter().map(|field| field.name().clone()).collect();
+    }
+    shape.identity.clone()
+}
+
 /// The code lists of a system's record.
 ///
 /// # Errors
@@ -163,7 +172,7 @@ pub(crate) async fn system(
             record_limit: facts.max_message_bytes.min(record_limit),
             value_id,
             key_id,
-            identity: shape.map(|shape| shape.identity.clone()),
+            identity: shape.map(identity),
         });
     }
     let schema_id = register(shared, &format!("{rejects_topic}-value"), reject::SCHEMA).await?;
@@ -205,7 +214,7 @@ pub fn offline(
         record_limit: usize::MAX,
         value_id: ids.0,
         key_id: ids.1,
-        identity: shape.map(|shape| shape.identity.clone()),
+        identity: shape.map(identity),
     };
     Ok(Prepared {
         system: system.clone(),

@@ -69,14 +69,11 @@ pub(crate) fn root() -> PathBuf {
     folder().ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
 }
 
-/// Builds the release binary of the hub and says where it is.
-pub(crate) async fn build() -> Outcome<PathBuf> {
-    let status = Command::new("cargo").args(["build", "--release", "-p", "hub-cli"]).current_dir(root()).status().await?;
-    if !status.success() {
-        return Err("the hub does not build".into());
-    }
+/// The release binary of the hub, built beside this program by `make bench`.
+pub(crate) fn binary() -> Outcome<PathBuf> {
     let me = std::env::current_exe()?;
-    Ok(me.parent().ok_or("no folder")?.join("hub"))
+    let binary = me.parent().ok_or("no folder")?.join("hub");
+    if binary.exists() { Ok(binary) } else { Err(format!("{} is missing; run `make bench`", binary.display()).into()) }
 }
 
 /// Starts `hub run` with the bench's configuration under a topic prefix.

@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Outcome<bool> {
-    let binary = hub::build().await?;
+    let binary = hub::binary()?;
     let mut report = report::Report::default();
     match command {
         Command::Run(options) => {

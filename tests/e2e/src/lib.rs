@@ -14,7 +14,7 @@ pub use hub::{Hub, Setup};
 pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use source::Source;
-pub use topic::{Event, events, raw_records, raw_records_of};
+pub use topic::{Event, Raw, events, raw_records, raw_records_of};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
