@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use hub_engine::prepare::{code_lists, mapping};
+use hub_engine::prepare::{code_lists, identity, mapping};
 use hub_model::{StreamName, SystemName};
 use hub_sdk::{BatchLimits, DynConnector, Finding, Kind, OpenContext, StreamRequest, StreamShape};
 use hub_transform::CanonicalSchema;
@@ -154,7 +154,7 @@ fn check_streams(system: &LoadedSystem, shapes: &[StreamShape]) -> Vec<Remark> {
             spec: &placed(document, at, mapping(stream)),
             target: &Target::of(&canonical),
             source: &shape.schema,
-            identity: &shape.identity,
+            identity: &identity(shape),
             code_lists: &codes,
             system: name,
         });

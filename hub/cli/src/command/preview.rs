@@ -4,7 +4,7 @@ use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::Args;
-use hub_engine::prepare::{code_lists, mapping};
+use hub_engine::prepare::{code_lists, identity, mapping};
 use hub_model::StreamName;
 use hub_transform::CanonicalSchema;
 use hub_transform::normalise::{PlanInput, Sorted, Target, plan};
@@ -44,12 +44,12 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
         let sample = connector.sample(&source, options.rows).await.map_err(|error| Failure::Unavailable(error.report()))?;
         let canonical = system.desired.schemas.get(&stream.entity).map(|text| CanonicalSchema::parse(text));
         let Some(Ok(canonical)) = canonical else { continue };
-        let identity = shapes.iter().find(|shape| shape.stream == source).map(|shape| shape.identity.clone()).unwrap_or_default();
+        let carried = shapes.iter().find(|shape| shape.stream == source).map(identity).unwrap_or_default();
         let planned = plan(&PlanInput {
             spec: &placed(&system.document, at, mapping(stream)),
             target: &Target::of(&canonical),
             source: &sample.rows.schema(),
-            identity: &identity,
+            identity: &carried,
             code_lists: &codes,
             system: name,
         });

@@ -4,11 +4,7 @@
 //! folded to the latest state of each key as of that view. Only hashes are kept. Every row of the source is then published,
 //! refused with a record in the rejects topic, left out by the filter, or it is missing.
 
-mod source;
-mod topic;
-
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
@@ -17,14 +13,14 @@ use hub_engine::spec::Naming;
 use hub_kafka::ReadPlan;
 use hub_model::StreamName;
 use hub_sdk::{DynConnector, StreamShape};
-use hub_transform::CanonicalSchema;
-use hub_transform::encode::envelope_schema;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::check::open;
 use super::envelope::Layout;
+use super::fold::{Fold, Latest, hash};
+use super::present::{self, Present};
 use super::workshop::Workshop;
 use super::{each_record, stream_of, system_of};
 use crate::Global;
@@ -33,8 +29,6 @@ use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
 use crate::setup::registry_client;
 use crate::table::{print_json, print_line, table};
-use source::Source;
-use topic::{Fold, Latest};
 
 /// A topic that has had nothing new for so long is taken to be all there is.
 const QUIET: Duration = Duration::from_secs(5);
@@ -148,11 +142,10 @@ impl Comparison<'_> {
         let stream = StreamName::new(&spec.source).map_err(|error| Failure::Usage(error.to_string()))?;
         let mut workshop = Workshop::open(self.hub, self.system, self.at, self.shapes, decoder).await?;
         let topic = workshop.topic.clone();
-        let local = self.envelope(&spec.entity, &topic)?;
-        let layout = Layout::of(&local).ok_or_else(|| Failure::Unavailable(format!("the schema of {topic} is no envelope")))?;
+        let (local, layout) = workshop.envelope()?;
         let expected = self.shapes.iter().find(|shape| shape.stream == stream).and_then(|shape| shape.rows);
         let bar = bar(expected, &format!("{stream}: source"));
-        let source = source::read(self.connector, &stream, &mut workshop, &layout, &HashSet::new(), &bar).await?;
+        let source = present::read(self.connector, &stream, &mut workshop, &layout, &HashSet::new(), &bar).await?;
         bar.finish_and_clear();
         let bar = self::bar(None, &format!("{stream}: topic"));
         let mut fold = Fold::new(&self.hub.kafka, &topic, decoder, &local, &layout, source.bound);
@@ -166,15 +159,8 @@ impl Comparison<'_> {
         Ok(verdict)
     }
 
-    fn envelope(&self, entity: &str, topic: &str) -> Result<Schema, Failure> {
-        let doing = |error: &dyn std::fmt::Display| Failure::unavailable(format!("reading the schema {entity}"), error);
-        let text = self.system.desired.schemas.get(entity).ok_or_else(|| doing(&"there is none"))?;
-        let canonical = CanonicalSchema::parse(text).map_err(|error| doing(&error))?;
-        Schema::parse_str(&envelope_schema(&canonical, topic)).map_err(|error| doing(&error))
-    }
-
     /// Reads the topic until it agrees with the source, or nothing more comes.
-    async fn settle(&self, source: &Source, fold: &mut Fold<'_>, bar: &ProgressBar) -> Result<Verdict, Failure> {
+    async fn settle(&self, source: &Present, fold: &mut Fold<'_>, bar: &ProgressBar) -> Result<Verdict, Failure> {
         let (started, mut moved) = (Instant::now(), Instant::now());
         loop {
             if tokio::task::block_in_place(|| fold.catch_up(bar))? > 0 {
@@ -219,7 +205,7 @@ impl Comparison<'_> {
     ) -> Result<serde_json::Map<String, Value>, Failure> {
         let hidden = ProgressBar::hidden();
         let wanted: HashSet<u128> = named.missing.iter().copied().collect();
-        let mut shown = source::read(self.connector, stream, workshop, layout, &wanted, &hidden).await?.shown;
+        let mut shown = present::read(self.connector, stream, workshop, layout, &wanted, &hidden).await?.shown;
         let topic = workshop.topic.clone();
         let wanted = named.extra.iter().chain(&named.different).copied().collect();
         let mut fold = Fold::new(&self.hub.kafka, &topic, &mut *decoder, local, layout, 0).showing(wanted);
@@ -268,7 +254,7 @@ fn difference(wanted: Option<u128>, found: Option<&Latest>, refused: bool) -> Di
     }
 }
 
-fn judge(source: &Source, fold: &Fold<'_>, listed: &HashSet<u128>) -> Verdict {
+fn judge(source: &Present, fold: &Fold<'_>, listed: &HashSet<u128>) -> Verdict {
     let refused: HashSet<u128> = source.refused.values().filter_map(|key| *key).collect();
     let mut verdict = Verdict {
         rows: source.rows,
@@ -303,7 +289,7 @@ fn judge(source: &Source, fold: &Fold<'_>, listed: &HashSet<u128>) -> Verdict {
 }
 
 /// Refused rows of which nothing is to be found anywhere.
-fn unlisted(source: &Source, keys: &HashMap<u128, Latest>, listed: &HashSet<u128>) -> u64 {
+fn unlisted(source: &Present, keys: &HashMap<u128, Latest>, listed: &HashSet<u128>) -> u64 {
     let nowhere = |(raw, key): &(&u128, &Option<u128>)| {
         !listed.contains(*raw) && key.is_none_or(|key| keys.get(&key).is_none_or(|latest| latest.state.is_none() && !latest.moved))
     };
@@ -318,7 +304,7 @@ struct Differing {
     different: Vec<u128>,
 }
 
-fn differing(source: &Source, keys: &HashMap<u128, Latest>, most: usize) -> Differing {
+fn differing(source: &Present, keys: &HashMap<u128, Latest>, most: usize) -> Differing {
     let refused: HashSet<u128> = source.refused.values().filter_map(|key| *key).collect();
     let mut named = Differing::default();
     let wanted = source.states.iter().map(|(key, state)| (key, Some(*state)));
@@ -345,16 +331,6 @@ fn bar(expected: Option<u64>, what: &str) -> ProgressBar {
     }
     bar.set_message(what.to_owned());
     bar
-}
-
-/// 128 bits: even among billions of rows no two practically ever share one. Only of use within this process.
-fn hash(bytes: &[u8]) -> u128 {
-    let half = |seed: u8| {
-        let mut hasher = DefaultHasher::new();
-        (seed, bytes).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    (half(1) << 64) | half(2)
 }
 
 fn show(global: &Global, verdicts: &[Verdict]) {
@@ -429,14 +405,14 @@ mod tests {
     #[test]
     fn a_refused_row_explains_an_older_state_and_must_be_found_somewhere() {
         assert_eq!(difference(None, Some(&latest(Some(2), false)), true), Difference::Outdated);
-        let source = Source { refused: [(10, Some(1)), (11, Some(2)), (12, None), (13, None)].into(), ..Source::default() };
+        let source = Present { refused: [(10, Some(1)), (11, Some(2)), (12, None), (13, None)].into(), ..Present::default() };
         let keys = HashMap::from([(1, latest(Some(5), false)), (2, latest(None, false))]);
         assert_eq!(unlisted(&source, &keys, &HashSet::from([12])), 2, "10 has a record, 12 is listed");
     }
 
     #[test]
     fn keys_that_differ_are_named_up_to_a_limit() {
-        let source = Source { states: [(1, 1), (2, 2), (3, 3), (4, 4)].into(), ..Source::default() };
+        let source = Present { states: [(1, 1), (2, 2), (3, 3), (4, 4)].into(), ..Present::default() };
         let keys = HashMap::from([(1, latest(Some(1), false)), (4, latest(Some(9), false)), (5, latest(Some(5), false))]);
         let named = differing(&source, &keys, 1);
         assert_eq!((named.missing.len(), named.extra, named.different), (1, vec![5], vec![4]));

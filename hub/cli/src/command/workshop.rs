@@ -1,5 +1,6 @@
 //! One stream's pipeline as it would run today, for commands that compare and replay: nothing is created or registered.
 
+use apache_avro::Schema;
 use hub_engine::pipeline::Pipeline;
 use hub_engine::prepare;
 use hub_engine::spec::Naming;
@@ -8,8 +9,10 @@ use hub_kafka::{Cleanup, KafkaConfig, TopicFacts, TopicSpec, Topics};
 use hub_model::{Block, ChangeBatch, SystemName};
 use hub_sdk::StreamShape;
 use hub_telemetry::Metrics;
+use hub_transform::encode::envelope_schema;
 use hub_transform::reject::{Reject, parse};
 
+use super::envelope::Layout;
 use crate::avro::Decoder;
 use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
@@ -21,8 +24,7 @@ const REJECTS: &str = "rejects";
 pub(crate) struct Workshop {
     /// Topic of the records.
     pub(crate) topic: String,
-    /// Whether that topic is compacted.
-    pub(crate) compacted: bool,
+    schema: String,
     pipeline: Pipeline,
 }
 
@@ -67,9 +69,19 @@ impl Workshop {
             stream.compacted = facts.compacted;
             stream.record_limit = facts.max_message_bytes.min(largest);
         }
+        let entity = prepared.streams.first().map(|stream| stream.canonical.clone()).ok_or_else(|| cannot(&"it has no such stream"))?;
+        let schema = envelope_schema(&entity, &topic);
         let metrics = Metrics::new().map_err(|error| cannot(&error))?.system(name.as_str());
         let pipeline = Pipeline::new(prepared, Board::new(name.as_str()), metrics).map_err(|error| cannot(&error))?;
-        Ok(Self { topic, compacted: facts.compacted, pipeline })
+        Ok(Self { topic, schema, pipeline })
+    }
+
+    /// Today's envelope, and how its records are laid out.
+    pub(crate) fn envelope(&self) -> Result<(Schema, Layout), Failure> {
+        let doing = || format!("reading the schema of {}", self.topic);
+        let schema = Schema::parse_str(&self.schema).map_err(|error| Failure::unavailable(doing(), error))?;
+        let layout = Layout::of(&schema).ok_or_else(|| Failure::unavailable(doing(), "it is no envelope"))?;
+        Ok((schema, layout))
     }
 
     /// Maps and encodes rows as the hub would at `now_micros` (microseconds since 1970-01-01 UTC).

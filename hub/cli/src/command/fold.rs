@@ -1,16 +1,16 @@
-//! The topic's side of a comparison: the latest state of each key, as hashes, and what is there twice or out of order.
+//! The latest state of each key of a topic, as hashes, and what is there twice or out of order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use apache_avro::Schema;
 use hub_kafka::{BorrowedRecord, KafkaConfig, ReadPlan, Start, Topics, Until};
 use indicatif::ProgressBar;
 
-use super::hash;
+use super::each_record;
+use super::envelope::{FRAME, Facts, Layout, Place};
 use crate::avro::Decoder;
-use crate::command::each_record;
-use crate::command::envelope::{FRAME, Facts, Layout, Place};
 use crate::failure::Failure;
 
 /// How long open transactions are waited for.
@@ -18,19 +18,19 @@ const SETTLE: Duration = Duration::from_secs(30);
 
 /// The latest of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Latest {
+pub(crate) struct Latest {
     /// Where the source's log has it.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// What happened.
-    pub(super) op: u8,
+    pub(crate) op: u8,
     /// Hash of its state as of the comparison's bound; absent where it is deleted.
-    pub(super) state: Option<u128>,
+    pub(crate) state: Option<u128>,
     /// It changed after the bound: it is not judged.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
 }
 
 /// What a topic holds.
-pub(super) struct Fold<'a> {
+pub(crate) struct Fold<'a> {
     kafka: &'a KafkaConfig,
     topic: &'a str,
     decoder: &'a mut Decoder,
@@ -40,16 +40,17 @@ pub(super) struct Fold<'a> {
     next: BTreeMap<i32, i64>,
     bound: u64,
     /// The latest of each key.
-    pub(super) keys: HashMap<u128, Latest>,
+    pub(crate) keys: HashMap<u128, Latest>,
     /// Records, tombstones not counted.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// Records that repeat the place of the one before them with the same key.
-    pub(super) duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Records that are older than the one before them with the same key.
-    pub(super) disordered: u64,
+    pub(crate) disordered: u64,
     /// Keys that were asked for, as they are encoded.
-    pub(super) shown: Vec<(u128, Vec<u8>)>,
+    pub(crate) shown: Vec<(u128, Vec<u8>)>,
     show: HashSet<u128>,
+    only: Option<HashSet<u128>>,
 }
 
 /// How the records of one schema are read.
@@ -62,7 +63,7 @@ enum Writer {
 
 impl<'a> Fold<'a> {
     /// Nothing yet. `local` is today's envelope, `layout` its layout, `bound` the source's.
-    pub(super) fn new(
+    pub(crate) fn new(
         kafka: &'a KafkaConfig,
         topic: &'a str,
         decoder: &'a mut Decoder,
@@ -85,17 +86,24 @@ impl<'a> Fold<'a> {
             disordered: 0,
             shown: Vec::new(),
             show: HashSet::new(),
+            only: None,
         }
     }
 
+    /// Keeps these keys alone.
+    pub(crate) fn only(mut self, keys: HashSet<u128>) -> Self {
+        self.only = Some(keys);
+        self
+    }
+
     /// Keeps the keys with these hashes when they are read.
-    pub(super) fn showing(mut self, show: HashSet<u128>) -> Self {
+    pub(crate) fn showing(mut self, show: HashSet<u128>) -> Self {
         self.show = show;
         self
     }
 
     /// Reads what is committed and was not read yet; tells how many records that was.
-    pub(super) fn catch_up(&mut self, bar: &ProgressBar) -> Result<u64, Failure> {
+    pub(crate) fn catch_up(&mut self, bar: &ProgressBar) -> Result<u64, Failure> {
         let doing = |error| Failure::unavailable(format!("asking for the partitions of {}", self.topic), error);
         let count = Topics::connect(self.kafka).and_then(|topics| topics.partitions(self.topic)).map_err(doing)?;
         let mut records = 0;
@@ -123,6 +131,9 @@ impl<'a> Fold<'a> {
     fn take(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
         // A record without a key is a truncate: it says nothing of one key.
         let Some(key) = record.key().and_then(|key| key.get(FRAME..)).map(hash) else { return Ok(()) };
+        if self.only.as_ref().is_some_and(|only| !only.contains(&key)) {
+            return Ok(());
+        }
         if self.show.contains(&key) && !self.shown.iter().any(|(shown, _)| *shown == key) {
             self.shown.push((key, record.key().unwrap_or_default().to_vec()));
         }
@@ -185,4 +196,14 @@ fn rewrite(writer: &Schema, local: &Schema, body: &[u8]) -> Result<Vec<u8>, Fail
     let value = apache_avro::from_avro_datum(writer, &mut rest, Some(local));
     let bytes = value.and_then(|value| apache_avro::to_avro_datum(local, value));
     bytes.map_err(|error| Failure::unavailable("reading a record of another version of its schema as today's", error))
+}
+
+/// 128 bits: even among billions of rows no two practically ever share one. Only of use within this process.
+pub(crate) fn hash(bytes: &[u8]) -> u128 {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        (seed, bytes).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    (half(1) << 64) | half(2)
 }

@@ -1,4 +1,4 @@
-//! The source's side of a comparison: every present row as it would be published today, as hashes.
+//! Every present row of a source as it would be published today, as hashes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,9 +8,9 @@ use hub_model::{Block, ChangeBatch, Op, Origin, StreamName};
 use hub_sdk::{Budget, DynConnector};
 use indicatif::ProgressBar;
 
-use super::hash;
-use crate::command::envelope::{FRAME, Layout};
-use crate::command::workshop::Workshop;
+use super::envelope::{FRAME, Layout};
+use super::fold::hash;
+use super::workshop::Workshop;
 use crate::failure::Failure;
 
 /// Bytes of rows that are under way between the source and the comparison.
@@ -20,36 +20,36 @@ const DEPTH: usize = 4;
 
 /// What the source holds.
 #[derive(Debug, Default)]
-pub(super) struct Source {
+pub(crate) struct Present {
     /// Rows that are there.
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
     /// Rows that the filter leaves out.
-    pub(super) filtered: u64,
+    pub(crate) filtered: u64,
     /// Hash of the state that each key should have.
-    pub(super) states: HashMap<u128, u128>,
+    pub(crate) states: HashMap<u128, u128>,
     /// Rows whose key another row has too.
-    pub(super) shared_keys: u64,
+    pub(crate) shared_keys: u64,
     /// Rows that today's mapping refuses, by field and reason code.
-    pub(super) reasons: BTreeMap<(String, String), u64>,
+    pub(crate) reasons: BTreeMap<(String, String), u64>,
     /// Refused rows: hash of the raw row, and of its key where that can be made.
-    pub(super) refused: HashMap<u128, Option<u128>>,
+    pub(crate) refused: HashMap<u128, Option<u128>>,
     /// Every commit up to this position of the source's log is in what was read; 0 where the source has none.
-    pub(super) bound: u64,
+    pub(crate) bound: u64,
     /// Keys that were asked for, as they are encoded.
-    pub(super) shown: Vec<(u128, Vec<u8>)>,
+    pub(crate) shown: Vec<(u128, Vec<u8>)>,
 }
 
 /// Reads a stream whole. `show` are hashes of keys to keep.
-pub(super) async fn read(
+pub(crate) async fn read(
     connector: &dyn DynConnector,
     stream: &StreamName,
     workshop: &mut Workshop,
     layout: &Layout,
     show: &HashSet<u128>,
     bar: &ProgressBar,
-) -> Result<Source, Failure> {
+) -> Result<Present, Failure> {
     let (outlet, mut deliveries) = hub_sdk::outlet(Budget::new(BUDGET), DEPTH);
-    let mut source = Source::default();
+    let mut source = Present::default();
     let take = async {
         while let Some((delivery, _permit)) = deliveries.recv().await {
             for batch in delivery.batches {
@@ -67,7 +67,7 @@ pub(super) async fn read(
     Ok(source)
 }
 
-impl Source {
+impl Present {
     fn take(
         &mut self,
         mut batch: ChangeBatch,
