@@ -54,9 +54,7 @@ impl Schemas {
         match self {
             Self::External(client) => client.latest(subject).await,
             Self::Embedded(registry) => match registry.latest(subject) {
-                Ok(found) => {
-                    Ok(Some(Latest { id: found.entry.id, version: found.version, schema: found.entry.schema }))
-                }
+                Ok(found) => Ok(Some(Latest { id: found.entry.id, version: found.version, schema: found.entry.schema })),
                 Err(error) => match classified("find the latest schema", error) {
                     ClientError::Missing { .. } => Ok(None),
                     other => Err(other),

@@ -27,8 +27,8 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, ClientError> {
         let unusable = |why: String| ClientError::Settings(why);
-        let mut base = Url::parse(settings.url.trim())
-            .map_err(|error| unusable(format!("the url is not one ({error}); write https://host:port")))?;
+        let mut base =
+            Url::parse(settings.url.trim()).map_err(|error| unusable(format!("the url is not one ({error}); write https://host:port")))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(unusable(format!("the url begins with {}: write http:// or https://", base.scheme())));
         }

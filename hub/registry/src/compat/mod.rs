@@ -45,15 +45,8 @@ pub struct Earlier<'a> {
 
 impl Level {
     /// All levels.
-    pub const ALL: [Self; 7] = [
-        Self::None,
-        Self::Backward,
-        Self::BackwardTransitive,
-        Self::Forward,
-        Self::ForwardTransitive,
-        Self::Full,
-        Self::FullTransitive,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Backward, Self::BackwardTransitive, Self::Forward, Self::ForwardTransitive, Self::Full, Self::FullTransitive];
 
     /// The level as Confluent writes it.
     #[must_use]

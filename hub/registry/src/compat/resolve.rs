@@ -53,9 +53,9 @@ impl Incompatibility {
     pub fn message(&self, reader: &str, writer: &str) -> String {
         let Self { reason, path, detail } = self;
         let description = match reason {
-            Reason::FixedSizeMismatch => format!(
-                "The size of FIXED type field at path '{path}' in the {reader} schema does not match with the {writer} schema"
-            ),
+            Reason::FixedSizeMismatch => {
+                format!("The size of FIXED type field at path '{path}' in the {reader} schema does not match with the {writer} schema")
+            }
             Reason::MissingEnumSymbols => {
                 format!("The {reader} schema is missing enum symbols '{detail}' at path '{path}' in the {writer} schema")
             }
@@ -199,19 +199,15 @@ impl Comparison<'_> {
         }
         let held: HashSet<&str> = reader.symbols.iter().map(String::as_str).collect();
         let missing: Vec<&str> = writer.symbols.iter().map(String::as_str).filter(|symbol| !held.contains(symbol)).collect();
-        let complete = missing.is_empty()
-            || self.report_at("symbols".to_owned(), Reason::MissingEnumSymbols, format!("[{}]", missing.join(", ")));
+        let complete =
+            missing.is_empty() || self.report_at("symbols".to_owned(), Reason::MissingEnumSymbols, format!("[{}]", missing.join(", ")));
         named && complete
     }
 
     fn fixed(&mut self, (read, reader): (&Node, &Fixed), (write, writer): (&Node, &Fixed)) -> bool {
         let named = self.names(&reader.naming, &writer.naming);
         let sized = reader.size == writer.size
-            || self.report_at(
-                "size".to_owned(),
-                Reason::FixedSizeMismatch,
-                format!("expected: {}, found: {}", writer.size, reader.size),
-            );
+            || self.report_at("size".to_owned(), Reason::FixedSizeMismatch, format!("expected: {}, found: {}", writer.size, reader.size));
         let meant = self.logical(read, write);
         named && sized && meant
     }
@@ -339,8 +335,13 @@ fn logical(node: &Node) -> Option<Logical<'_>> {
         }
         ("date" | "time-millis", Kind::Int)
         | (
-            "time-micros" | "timestamp-millis" | "timestamp-micros" | "timestamp-nanos" | "local-timestamp-millis"
-            | "local-timestamp-micros" | "local-timestamp-nanos",
+            "time-micros"
+            | "timestamp-millis"
+            | "timestamp-micros"
+            | "timestamp-nanos"
+            | "local-timestamp-millis"
+            | "local-timestamp-micros"
+            | "local-timestamp-nanos",
             Kind::Long,
         )
         | ("uuid", Kind::String | Kind::Fixed(_))

@@ -63,11 +63,7 @@ fn containers_are_compared_within() {
     let map = |values: &str| format!(r#"{{"type":"map","values":{values}}}"#);
     fits(&array("\"long\""), &array("\"int\""));
     fits(&map("\"double\""), &map("\"float\""));
-    differs(
-        &array("\"int\""),
-        &array("\"long\""),
-        &["TYPE_MISMATCH /items reader type: INT not compatible with writer type: LONG"],
-    );
+    differs(&array("\"int\""), &array("\"long\""), &["TYPE_MISMATCH /items reader type: INT not compatible with writer type: LONG"]);
     differs(&map("\"int\""), &map("\"string\""), &["TYPE_MISMATCH /values reader type: INT not compatible with writer type: STRING"]);
     differs(&array("\"int\""), &map("\"int\""), &["TYPE_MISMATCH / reader type: ARRAY not compatible with writer type: MAP"]);
 }
@@ -189,15 +185,10 @@ fn nested_records_carry_their_path() {
 
 #[test]
 fn recursive_types_are_compared_to_their_end() {
-    let list = |value: &str, more: &str| {
-        record(&format!(r#"{{"name":"value","type":"{value}"}},{{"name":"next","type":["null","R"]}}{more}"#))
-    };
+    let list =
+        |value: &str, more: &str| record(&format!(r#"{{"name":"value","type":"{value}"}},{{"name":"next","type":["null","R"]}}{more}"#));
     fits(&list("long", ""), &list("int", ""));
-    differs(
-        &list("int", ""),
-        &list("long", ""),
-        &["TYPE_MISMATCH /fields/0/type reader type: INT not compatible with writer type: LONG"],
-    );
+    differs(&list("int", ""), &list("long", ""), &["TYPE_MISMATCH /fields/0/type reader type: INT not compatible with writer type: LONG"]);
     differs(&list("int", r#",{"name":"n","type":"int"}"#), &list("int", ""), &["READER_FIELD_MISSING_DEFAULT_VALUE /fields/2 n"]);
 }
 
@@ -262,10 +253,7 @@ fn each_level_holds_the_new_schema_against_the_right_versions_in_the_right_direc
     let added_plain = record(r#"{"name":"a","type":"int"},{"name":"c","type":"int"}"#);
     let removed_all = record("");
     let parsed = [parse(&v1), parse(&v2)];
-    let versions = [
-        Earlier { version: 1, text: &v1, schema: &parsed[0] },
-        Earlier { version: 2, text: &v2, schema: &parsed[1] },
-    ];
+    let versions = [Earlier { version: 1, text: &v1, schema: &parsed[0] }, Earlier { version: 2, text: &v2, schema: &parsed[1] }];
     let accepted_by = |new: &str| {
         let new = parse(new);
         let accepted = Level::ALL.into_iter().filter(|level| level.judge(&new, &versions).is_empty());

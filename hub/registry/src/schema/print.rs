@@ -275,10 +275,8 @@ mod tests {
         let (plain, documented) = (parse(r#"{"type":"string","a":1,"b":2}"#), parse(r#"{"type":"string","b":2,"a":1}"#));
         assert_ne!(plain.canonical(), documented.canonical());
         assert_eq!(plain.normal(), documented.normal());
-        let (with, without) = (
-            parse(r#"{"type":"record","name":"R","fields":[],"doc":"x"}"#),
-            parse(r#"{"type":"record","name":"R","fields":[]}"#),
-        );
+        let (with, without) =
+            (parse(r#"{"type":"record","name":"R","fields":[],"doc":"x"}"#), parse(r#"{"type":"record","name":"R","fields":[]}"#));
         assert_ne!(with.normal(), without.normal());
     }
 

@@ -48,9 +48,7 @@ impl Follower {
             .create()
             .map_err(|cause| StartError::BadConfig { topic: topic.to_owned(), cause })?;
         let mut partition = TopicPartitionList::new();
-        let assigned = partition
-            .add_partition_offset(topic, 0, Offset::Beginning)
-            .and_then(|()| consumer.assign(&partition));
+        let assigned = partition.add_partition_offset(topic, 0, Offset::Beginning).and_then(|()| consumer.assign(&partition));
         assigned.map_err(|cause| StartError::Kafka { doing: "read", topic: topic.to_owned(), cause })?;
 
         let (tell, progress) = watch::channel(Progress::default());
@@ -62,9 +60,11 @@ impl Follower {
             why: "the system lets no further thread be started; raise the limit of threads".to_owned(),
         })?;
         let mut follower = Self { state, progress, stop, thread: Some(thread) };
-        follower.reached(Instant::now() + within, |progress| progress.ended).await.then_some(()).ok_or_else(|| {
-            StartError::Late { topic: topic.to_owned(), seconds: within.as_secs() }
-        })?;
+        follower
+            .reached(Instant::now() + within, |progress| progress.ended)
+            .await
+            .then_some(())
+            .ok_or_else(|| StartError::Late { topic: topic.to_owned(), seconds: within.as_secs() })?;
         follower.progress.mark_unchanged();
         Ok(follower)
     }

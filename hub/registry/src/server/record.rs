@@ -136,10 +136,7 @@ mod tests {
     #[test]
     fn keys_are_written_as_confluent_writes_them_and_read_back() {
         let keys = [
-            (
-                Key::Schema { subject: "a\"b".to_owned(), version: 2 },
-                r#"{"keytype":"SCHEMA","subject":"a\"b","version":2,"magic":1}"#,
-            ),
+            (Key::Schema { subject: "a\"b".to_owned(), version: 2 }, r#"{"keytype":"SCHEMA","subject":"a\"b","version":2,"magic":1}"#),
             (Key::Config { subject: None }, r#"{"keytype":"CONFIG","subject":null,"magic":0}"#),
             (Key::Mode { subject: Some("s".to_owned()) }, r#"{"keytype":"MODE","subject":"s","magic":0}"#),
             (Key::DeleteSubject { subject: "s".to_owned() }, r#"{"keytype":"DELETE_SUBJECT","subject":"s","magic":0}"#),

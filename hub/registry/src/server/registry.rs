@@ -245,11 +245,7 @@ impl Registry {
     }
 
     /// Decides on the present state and writes what was decided; decides anew where another registry was quicker.
-    pub(super) async fn write<T>(
-        &self,
-        doing: &str,
-        decide: impl Fn(&State) -> Result<Decision<T>, ApiError>,
-    ) -> Result<T, ApiError> {
+    pub(super) async fn write<T>(&self, doing: &str, decide: impl Fn(&State) -> Result<Decision<T>, ApiError>) -> Result<T, ApiError> {
         // What needs no write, such as a schema that is there already, does not wait for Kafka.
         if let Ok(Decision::Done(answer)) = decide(&self.state()) {
             return Ok(answer);
@@ -346,11 +342,8 @@ pub(super) fn judge(state: &State, subject: &str, level: Level, new: &Schema) ->
     }
     let versions: Vec<(u32, &Version)> = state.listed(subject, Show::Live).collect();
     let parsed = versions.iter().map(|(_, entry)| parse(state, entry)).collect::<Result<Vec<Schema>, _>>()?;
-    let earlier: Vec<Earlier<'_>> = versions
-        .iter()
-        .zip(&parsed)
-        .map(|((version, entry), schema)| Earlier { version: *version, text: &entry.schema, schema })
-        .collect();
+    let earlier: Vec<Earlier<'_>> =
+        versions.iter().zip(&parsed).map(|((version, entry), schema)| Earlier { version: *version, text: &entry.schema, schema }).collect();
     Ok(level.judge(new, &earlier))
 }
 

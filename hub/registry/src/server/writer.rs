@@ -144,10 +144,7 @@ fn at_commit(error: KafkaError) -> WriteError {
 }
 
 /// Runs a call of librdkafka that waits, off the runtime's threads.
-async fn blocking<T: Send + 'static>(
-    deadline: Instant,
-    call: impl FnOnce(Duration) -> T + Send + 'static,
-) -> Result<T, WriteError> {
+async fn blocking<T: Send + 'static>(deadline: Instant, call: impl FnOnce(Duration) -> T + Send + 'static) -> Result<T, WriteError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(WriteError::Away(SILENT.to_owned()));

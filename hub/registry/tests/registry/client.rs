@@ -54,11 +54,7 @@ async fn what_was_found_by_id_is_not_asked_for_again() {
 async fn a_registry_behind_a_login_answers_to_its_user_only() {
     let served = Served::behind_login("login", "hub", "pass:wörd").await;
     let with = |user: &str, password: &str| {
-        let login = RegistrySettings {
-            user: Some(user.to_owned()),
-            password: Some(Password::new(password)),
-            ..settings(&served.url)
-        };
+        let login = RegistrySettings { user: Some(user.to_owned()), password: Some(Password::new(password)), ..settings(&served.url) };
         Client::with_patience(login, hasty()).unwrap()
     };
     assert_eq!(with("hub", "pass:wörd").register("s", "\"int\"").await.unwrap(), 1);

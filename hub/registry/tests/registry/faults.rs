@@ -63,7 +63,8 @@ impl Broker {
         self.child = Some(self.java("kafka.Kafka").arg("server.properties").spawn().unwrap());
         let client: AdminClient<_> = at(&self.brokers).create().unwrap();
         let asked = move || {
-            let answered = |_: &i32| client.inner().fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|found| !found.brokers().is_empty());
+            let answered =
+                |_: &i32| client.inner().fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|found| !found.brokers().is_empty());
             (0..60).find(answered).is_some()
         };
         let answers = tokio::task::spawn_blocking(asked).await.unwrap();

@@ -30,9 +30,8 @@ fn admits(expected: &[u8], given: &HeaderValue) -> bool {
 
 /// Compares without telling by its time where the first difference is.
 fn same(given: &[u8], expected: &[u8]) -> bool {
-    let differing = expected.iter().enumerate().fold(0_u8, |differing, (index, byte)| {
-        differing | (given.get(index).copied().unwrap_or(!*byte) ^ byte)
-    });
+    let differing =
+        expected.iter().enumerate().fold(0_u8, |differing, (index, byte)| differing | (given.get(index).copied().unwrap_or(!*byte) ^ byte));
     differing == 0 && given.len() == expected.len()
 }
 

@@ -31,12 +31,7 @@ async fn list(State(registry): State<Registry>, Query(flags): Query<Flags>) -> i
     Answer(flags.page(registry.state().subjects(prefix, flags.show())))
 }
 
-async fn register(
-    State(registry): State<Registry>,
-    Path(subject): Path<String>,
-    Query(flags): Query<Flags>,
-    body: Bytes,
-) -> Answered {
+async fn register(State(registry): State<Registry>, Path(subject): Path<String>, Query(flags): Query<Flags>, body: Bytes) -> Answered {
     let offer = read_offer(&body)?;
     let id = registry.register(&subject, &offer, flags.normalize()).await?;
     Ok(Answer(json!({"id": id})).into_response())
@@ -79,8 +74,7 @@ async fn schema(
 
 async fn referenced_by(State(registry): State<Registry>, Path((subject, version)): Path<(String, String)>) -> Answered {
     let found = registry.version(&subject, version.parse()?, true)?;
-    let mut ids: Vec<u32> =
-        registry.state().referrers(&subject, found.version, Show::Live).into_iter().map(|(_, _, id)| id).collect();
+    let mut ids: Vec<u32> = registry.state().referrers(&subject, found.version, Show::Live).into_iter().map(|(_, _, id)| id).collect();
     ids.sort_unstable();
     ids.dedup();
     Ok(Answer(ids).into_response())
