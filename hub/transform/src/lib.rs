@@ -2,7 +2,12 @@
 //!
 //! No clock, no environment, no I/O (invariant 2 of ARCHITECTURE.md): the time is passed in.
 
+mod avro;
+pub mod encode;
 pub mod functions;
 pub mod normalise;
-pub mod encode;
+pub mod reject;
 pub mod schema;
+
+pub use functions::CodeLists;
+pub use schema::CanonicalSchema;

@@ -1,23 +1,26 @@
 //! The rejects topic's record: a row that its mapping or schema refused, whole, with the reason, so that it can be mended and replayed.
 
-use std::borrow::Cow;
-use std::fmt::Write;
-use std::sync::Arc;
+mod raw;
 
-use arrow::datatypes::SchemaRef;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
 use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use hub_model::{Block, ChangeBatch, Op, Rows};
 use serde::{Deserialize, Serialize};
+
+use crate::avro::{ABSENT, FRAME, PRESENT, frame, put_bytes, put_long};
+
+use raw::RawRows;
+pub use raw::raw_rows;
 
 /// Avro schema of the record. Fields are only ever added at the end, with defaults.
 pub const SCHEMA: &str = r#"{"type":"record","name":"Reject","namespace":"vn.hub","doc":"A source row that could not be published, with its reason.","fields":[
 {"name":"system","type":"string"},{"name":"stream","type":"string"},{"name":"entity","type":"string"},{"name":"op","type":"string"},
 {"name":"commit_position","type":"long"},{"name":"position","type":"long"},{"name":"ordinal","type":"long"},{"name":"transaction","type":"long"},
 {"name":"field","type":["null","string"],"default":null},{"name":"reason","type":"string"},{"name":"message","type":"string"},
-{"name":"raw","type":"string","doc":"The source row as JSON: every value as text in Arrow's form, null where it is null."},
+{"name":"raw","type":"string","doc":"The source row as JSON, exact: decimals and dates are strings, bytes hexadecimal."},
 {"name":"mapping_version","type":"string"},{"name":"source_ts_us","type":"long"},{"name":"rejected_ts_us","type":"long"}]}"#;
 
 /// What is the same for all rejects of a stream.
@@ -84,21 +87,42 @@ pub struct Reject {
     pub rejected_ts_us: i64,
 }
 
-/// Why a reject cannot be read back.
+/// Why rejects cannot be written, or one cannot be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum RejectError {
+    /// The bytes do not begin as a framed record does.
+    #[error("reading a record of the rejects topic: its {bytes} bytes do not begin with Confluent framing")]
+    Frame {
+        /// Length of the value.
+        bytes: usize,
+    },
     /// The bytes are no reject record.
     #[error("reading a record of the rejects topic")]
     Avro(#[source] Box<apache_avro::Error>),
-    /// The raw row is not one of the stream's present columns.
-    #[error("reading the raw row of a reject against the stream's columns")]
-    Raw(#[source] ArrowError),
+    /// The raw row does not fit the stream's present columns.
+    #[error("reading column {column:?} of a reject's raw row: it no longer fits the stream's columns")]
+    Raw {
+        /// The column.
+        column: String,
+        /// Arrow's reason.
+        source: ArrowError,
+    },
     /// The raw row is no JSON object.
     #[error("reading the raw row of a reject as JSON")]
     Json(#[source] serde_json::Error),
+    /// The raw row was cut when it was rejected.
+    #[error(
+        "the raw row of a reject was cut, since it was larger than its topic takes: mend the row at its source instead of replaying it"
+    )]
+    Cut,
     /// The rows of a batch cannot be written as text.
-    #[error("writing the raw rows of rejects")]
-    Write(#[source] ArrowError),
+    #[error("writing column {column:?} of rejected rows as JSON")]
+    Write {
+        /// The column.
+        column: String,
+        /// Arrow's reason.
+        source: ArrowError,
+    },
 }
 
 /// Encodes rejects for one topic.
@@ -152,37 +176,35 @@ impl RejectEncoder {
         })
     }
 
-    /// The raw row; where it is larger than the topic takes, each long value is cut and says so.
+    /// The raw row; where it is larger than the topic takes, each long value is cut and the row says so.
     fn fitting(&self, raw: &RawRows<'_>, row: usize) -> String {
-        let whole = raw.json(row, usize::MAX);
+        let whole = raw.json(row);
         let limit = self.max_record_bytes.saturating_sub(ROOM);
-        if whole.len() <= limit { whole } else { raw.json(row, limit / (raw.columns.len().max(1) * 6)) }
+        if whole.len() <= limit { whole } else { raw.cut(row, limit) }
     }
 
     fn put(&self, out: &mut Vec<u8>, batch: &ChangeBatch, reject: &RejectRow, raw: &str, context: &RejectContext, now_micros: i64) {
         let (row, origin) = (reject.row as usize, &batch.origin);
-        out.push(0);
-        out.extend_from_slice(&self.schema_id.to_be_bytes());
-        text(out, &context.system);
-        text(out, batch.stream.as_str());
-        text(out, &context.entity);
-        text(out, batch.ops.get(row).copied().unwrap_or(Op::Read).letter());
+        out.extend_from_slice(&frame(self.schema_id));
+        let op = batch.ops.get(row).copied().unwrap_or(Op::Read).letter();
+        for text in [context.system.as_str(), batch.stream.as_str(), context.entity.as_str(), op] {
+            put_bytes(out, text.as_bytes());
+        }
         for column in [&origin.commit_position, &origin.position, &origin.ordinal, &origin.transaction] {
-            long(out, i64::try_from(at(column, row)).unwrap_or(i64::MAX));
+            put_long(out, i64::try_from(at(column, row)).unwrap_or(i64::MAX));
         }
         match &reject.field {
             Some(field) => {
-                long(out, 1);
-                text(out, field);
+                out.push(PRESENT);
+                put_bytes(out, field.as_bytes());
             }
-            None => long(out, 0),
+            None => out.push(ABSENT),
         }
-        text(out, reject.code);
-        text(out, &reject.message);
-        text(out, raw);
-        text(out, &context.mapping_version);
-        long(out, origin.commit_micros.get(row).copied().unwrap_or_default());
-        long(out, now_micros);
+        for text in [reject.code, &reject.message, raw, &context.mapping_version] {
+            put_bytes(out, text.as_bytes());
+        }
+        put_long(out, origin.commit_micros.get(row).copied().unwrap_or_default());
+        put_long(out, now_micros);
     }
 }
 
@@ -190,135 +212,50 @@ fn at(column: &[u64], row: usize) -> u64 {
     column.get(row).copied().unwrap_or_default()
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    long(out, i64::try_from(text.len()).unwrap_or(i64::MAX));
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Avro's zigzag variable-length integer.
-fn long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.push(u8::try_from(rest & 0x7f).unwrap_or_default() | 0x80);
-        rest >>= 7;
-    }
-    out.push(u8::try_from(rest).unwrap_or_default());
-}
-
-/// Rows of a batch as JSON objects of texts.
-struct RawRows<'a> {
-    columns: Vec<(String, ArrayFormatter<'a>)>,
-    rows: &'a RecordBatch,
-}
-
-impl<'a> RawRows<'a> {
-    fn new(rows: &'a RecordBatch) -> Result<Self, RejectError> {
-        let options = FormatOptions::new().with_display_error(false);
-        let mut columns = Vec::with_capacity(rows.num_columns());
-        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            columns.push((field.name().clone(), ArrayFormatter::try_new(column.as_ref(), &options).map_err(RejectError::Write)?));
-        }
-        Ok(Self { columns, rows })
-    }
-
-    fn json(&self, row: usize, longest: usize) -> String {
-        let mut object = serde_json::Map::with_capacity(self.columns.len());
-        for ((name, formatter), column) in self.columns.iter().zip(self.rows.columns()) {
-            let value = if column.is_null(row) {
-                serde_json::Value::Null
-            } else {
-                let mut value = String::new();
-                // A value without a text form stays empty: the reason of the reject is still told.
-                let _ = write!(value, "{}", formatter.value(row));
-                if value.len() > longest {
-                    let end = value.floor_char_boundary(longest);
-                    value.truncate(end);
-                    value.push_str(" …cut");
-                }
-                value.into()
-            };
-            object.insert(name.clone(), value);
-        }
-        serde_json::Value::Object(object).to_string()
-    }
-}
-
 /// Reads a reject back from a record's value, framing included.
 ///
 /// # Errors
-/// [`RejectError::Avro`] when the bytes are something else.
+/// [`RejectError::Frame`] or [`RejectError::Avro`] when the bytes are something else.
 pub fn parse(value: &[u8]) -> Result<Reject, RejectError> {
     let avro = |error| RejectError::Avro(Box::new(error));
-    let schema = apache_avro::Schema::parse_str(SCHEMA).map_err(avro)?;
-    let mut body = value.get(5..).unwrap_or_default();
-    let datum = apache_avro::from_avro_datum(&schema, &mut body, None).map_err(avro)?;
+    let (0, Some(mut body)) = (value.first().copied().unwrap_or(1), value.get(FRAME..)) else {
+        return Err(RejectError::Frame { bytes: value.len() });
+    };
+    let datum = apache_avro::from_avro_datum(schema()?, &mut body, None).map_err(avro)?;
     apache_avro::from_value(&datum).map_err(avro)
 }
 
-/// Raw rows as columns of a stream again, for a replay.
-///
-/// # Errors
-/// [`RejectError::Json`] or [`RejectError::Raw`] when a row does not fit the columns.
-pub fn raw_rows(raw: &[&str], schema: &SchemaRef) -> Result<RecordBatch, RejectError> {
-    let mut objects = Vec::with_capacity(raw.len());
-    for text in raw {
-        objects.push(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).map_err(RejectError::Json)?);
+/// [`SCHEMA`], parsed once.
+fn schema() -> Result<&'static apache_avro::Schema, RejectError> {
+    static PARSED: OnceLock<apache_avro::Schema> = OnceLock::new();
+    if let Some(schema) = PARSED.get() {
+        return Ok(schema);
     }
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
-    for field in schema.fields() {
-        let texts: arrow::array::StringArray =
-            objects.iter().map(|object| object.get(field.name()).and_then(serde_json::Value::as_str)).collect();
-        let column = if matches!(field.data_type(), arrow::datatypes::DataType::Binary) {
-            std::sync::Arc::new(texts.iter().map(|text| text.and_then(unhex)).collect::<arrow::array::BinaryArray>()) as _
-        } else {
-            arrow::compute::cast_with_options(&texts, field.data_type(), &options).map_err(RejectError::Raw)?
-        };
-        columns.push(column);
-    }
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(RejectError::Raw)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    let schema = apache_avro::Schema::parse_str(SCHEMA).map_err(|error| RejectError::Avro(Box::new(error)))?;
+    Ok(PARSED.get_or_init(|| schema))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use arrow::array::{BinaryArray, Decimal128Array, Int64Array, StringArray, TimestampMicrosecondArray};
-    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
     use hub_model::{Origin, SnapshotMark, StreamName};
 
     use super::*;
 
     fn batch() -> ChangeBatch {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("id", DataType::Int64, true),
-            Field::new("tên", DataType::Utf8, true),
-            Field::new("phi", DataType::Decimal128(14, 2), true),
-            Field::new("lúc", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
-            Field::new("tệp", DataType::Binary, true),
-        ]));
-        let rows = RecordBatch::try_new(
-            schema,
-            vec![
-                Arc::new(Int64Array::from(vec![7, 8])),
-                Arc::new(StringArray::from(vec![Some("Nguyễn \"A\""), None])),
-                Arc::new(Decimal128Array::from(vec![-150, 1]).with_precision_and_scale(14, 2).unwrap()),
-                Arc::new(TimestampMicrosecondArray::from(vec![1_700_000_000_123_456, 0]).with_timezone("UTC")),
-                Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None])),
-            ],
-        )
-        .unwrap();
+        let columns: [(&str, ArrayRef); 3] = [
+            ("id", Arc::new(Int64Array::from(vec![7, 8]))),
+            ("tên", Arc::new(StringArray::from(vec![Some("Nguyễn \"A\""), None]))),
+            ("tệp", Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None]))),
+        ];
         let mut origin = Origin::default();
         origin.push(1, 2, 3, 4, 5);
         origin.push(1, 2, 3, 5, 5);
         ChangeBatch {
             stream: StreamName::new("public.x").unwrap(),
             ops: vec![Op::Create, Op::Update],
-            rows,
+            rows: RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap(),
             old: None,
             full_images: false,
             origin,
@@ -328,24 +265,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_reject_is_read_back_with_its_whole_row() {
-        let batch = batch();
-        let row = |row| RejectRow { row, field: Some("born".into()), code: "bad-date", message: "no such day".into() };
-        let encoder = RejectEncoder::new(&"t".into(), 9, 1 << 20);
-        let block = encoder.encode(&batch, &[row(0), row(1)], &RejectContext::new("mot-cua", "x.Y", "v1"), 77).unwrap();
-        let first = parse(block.values.row(0)).unwrap();
-        assert_eq!((first.reason.as_str(), first.field.as_deref(), first.op.as_str()), ("bad-date", Some("born"), "c"));
-        assert_eq!((first.commit_position, first.position, first.ordinal, first.rejected_ts_us), (2, 3, 4, 77));
-        let second = parse(block.values.row(1)).unwrap();
-        let again = raw_rows(&[&first.raw, &second.raw], &batch.rows.schema()).unwrap();
-        assert_eq!(again, batch.rows);
+    fn reject(row: u32, field: Option<&str>) -> RejectRow {
+        RejectRow { row, field: field.map(Into::into), code: "bad-date", message: "no such day".into() }
     }
 
     #[test]
-    fn a_row_too_large_for_the_topic_is_cut_and_says_so() {
+    fn a_reject_is_read_back_with_its_whole_row() {
         let batch = batch();
-        let raw = RawRows::new(&batch.rows).unwrap();
-        assert!(raw.json(0, 3).contains("Ngu …cut"));
+        let encoder = RejectEncoder::new(&"t".into(), 9, 1 << 20);
+        let context = RejectContext::new("mot-cua", "x.Y", "v1");
+        let block = encoder.encode(&batch, &[reject(0, Some("born")), reject(1, None)], &context, 77).unwrap();
+        let keys = block.keys.as_ref().unwrap();
+        assert_eq!((keys.row(0), keys.row(1)), (&b"public.x/2/4"[..], &b"public.x/2/5"[..]));
+        let second = parse(block.values.row(1)).unwrap();
+        let expected = Reject {
+            system: "mot-cua".into(),
+            stream: "public.x".into(),
+            entity: "x.Y".into(),
+            op: "c".into(),
+            commit_position: 2,
+            position: 3,
+            ordinal: 4,
+            transaction: 5,
+            field: Some("born".into()),
+            reason: "bad-date".into(),
+            message: "no such day".into(),
+            raw: r#"{"id":7,"tên":"Nguyễn \"A\"","tệp":"00ff"}"#.into(),
+            mapping_version: "v1".into(),
+            source_ts_us: 1,
+            rejected_ts_us: 77,
+        };
+        let first = parse(block.values.row(0)).unwrap();
+        assert_eq!(first, expected);
+        assert_eq!((second.field, second.op.as_str()), (None, "u"));
+        assert_eq!(raw_rows(&[&first.raw, &second.raw], &batch.rows.schema()).unwrap(), batch.rows);
+    }
+
+    #[test]
+    fn a_row_too_large_for_the_topic_is_cut_says_so_and_is_not_replayed() {
+        let mut batch = batch();
+        let long = "ă".repeat(100_000);
+        let columns: [(&str, ArrayRef); 2] =
+            [("id", Arc::new(Int64Array::from(vec![7, 8]))), ("tên", Arc::new(StringArray::from(vec![long.as_str(), "ngắn"])))];
+        batch.rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
+        let encoder = RejectEncoder::new(&"t".into(), 9, 20_000);
+        let context = RejectContext::new("mot-cua", "x.Y", "v1");
+        let block = encoder.encode(&batch, &[reject(0, None), reject(1, None)], &context, 77).unwrap();
+        assert!(block.values.row(0).len() < 20_000);
+        let (cut, whole) = (parse(block.values.row(0)).unwrap(), parse(block.values.row(1)).unwrap());
+        assert!(cut.raw.starts_with(r#"{"hub.cut":true,"id":7,"tên":"ăă"#));
+        assert!(matches!(raw_rows(&[&cut.raw], &batch.rows.schema()), Err(RejectError::Cut)));
+        assert!(raw_rows(&[&whole.raw], &batch.rows.schema()).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_reject_are_told_from_it() {
+        assert!(matches!(parse(b"{}"), Err(RejectError::Frame { bytes: 2 })));
+        assert!(matches!(parse(&[0, 0, 0, 0, 9, 1]), Err(RejectError::Avro(_))));
     }
 }

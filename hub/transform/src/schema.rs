@@ -3,21 +3,24 @@
 //! One Avro record is the contract with subscribers. Every fault of a file is reported together, each with its place
 //! and with what would fit instead.
 
+#[cfg(test)]
+mod tests;
+mod types;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow_avro::schema::AVRO_ENUM_SYMBOLS_METADATA_KEY;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use types::{arrow_type, starts_with_null, symbols, without_null};
 
 /// Attribute of a field that says whether it holds data about a person.
 pub const PRIVACY: &str = "hub.privacy";
 /// Attribute of a field whose values come from a code list, and Arrow metadata key of the same.
 pub const CODES: &str = "hub.codes";
-
-/// The largest precision that fits an Arrow `Decimal128`.
-const MAX_PRECISION: u64 = 38;
 
 /// A name for people, in Vietnamese and English.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,10 +206,8 @@ impl CanonicalSchema {
     /// [`SchemaError`] lists every fault: no title, no privacy tag, a type that has no place in a canonical record,
     /// a default that does not fit, and whatever Avro itself refuses.
     pub fn parse(json: &str) -> Result<Self, SchemaError> {
-        let record: Value = serde_json::from_str(json).map_err(|cause| SchemaError {
-            name: String::new(),
-            faults: vec![fault("record", format!("it is not JSON: {cause}"))],
-        })?;
+        let record: Value = serde_json::from_str(json)
+            .map_err(|cause| SchemaError { name: String::new(), faults: vec![fault("record", format!("it is not JSON: {cause}"))] })?;
         let text = |key| record.get(key).and_then(Value::as_str).unwrap_or_default();
         let name = text("name").to_owned();
         let mut faults = Vec::new();
@@ -363,14 +364,7 @@ fn read_field(field: &Value, faults: &mut Vec<SchemaFault>) -> Option<CanonicalF
         }
     };
     let symbols = symbols(inner);
-    let mut metadata = HashMap::new();
-    if let Some(found) = &symbols {
-        let names: Vec<&str> = found.iter().flatten().collect();
-        metadata.insert(AVRO_ENUM_SYMBOLS_METADATA_KEY.to_owned(), Value::from(names).to_string());
-    }
-    if let Some(found) = &codes {
-        metadata.insert(CODES.to_owned(), found.to_string());
-    }
+    let metadata = metadata(symbols.as_ref(), codes.as_deref());
     Some(CanonicalField {
         name: name.into(),
         titles,
@@ -383,6 +377,19 @@ fn read_field(field: &Value, faults: &mut Vec<SchemaFault>) -> Option<CanonicalF
         avro: field.clone(),
         arrow: Field::new(name, data_type, nullable).with_metadata(metadata),
     })
+}
+
+/// What Arrow is told of a field beside its type.
+fn metadata(symbols: Option<&StringArray>, codes: Option<&str>) -> HashMap<String, String> {
+    let mut metadata = HashMap::new();
+    if let Some(symbols) = symbols {
+        let names: Vec<&str> = symbols.iter().flatten().collect();
+        metadata.insert(AVRO_ENUM_SYMBOLS_METADATA_KEY.to_owned(), Value::from(names).to_string());
+    }
+    if let Some(codes) = codes {
+        metadata.insert(CODES.to_owned(), codes.to_owned());
+    }
+    metadata
 }
 
 fn privacy(field: &Value, place: &str, faults: &mut Vec<SchemaFault>) -> Privacy {
@@ -402,210 +409,4 @@ fn codes(field: &Value, place: &str, faults: &mut Vec<SchemaFault>) -> Option<Ar
         return None;
     }
     Some(name.into())
-}
-
-fn starts_with_null(declared: &Value) -> bool {
-    declared.as_array().and_then(|branches| branches.first()) == Some(&Value::from("null"))
-}
-
-/// The type without the null of its union, and whether there was one.
-fn without_null(declared: &Value) -> Result<(&Value, bool), String> {
-    let Some(branches) = declared.as_array() else {
-        return Ok((declared, false));
-    };
-    let null = Value::from("null");
-    let others: Vec<&Value> = branches.iter().filter(|branch| **branch != null).collect();
-    match (others.as_slice(), branches.len() - others.len()) {
-        ([only], 1) => Ok((*only, true)),
-        ([only], 0) => Ok((*only, false)),
-        _ => Err("a union may hold one type beside \"null\"; give each meaning a field of its own".to_owned()),
-    }
-}
-
-fn symbols(inner: &Value) -> Option<StringArray> {
-    if inner.get("type")?.as_str()? != "enum" {
-        return None;
-    }
-    Some(inner.get("symbols")?.as_array()?.iter().filter_map(Value::as_str).map(Some).collect())
-}
-
-/// The Arrow type of an Avro type without null, or what would fit in its place.
-fn arrow_type(inner: &Value) -> Result<DataType, String> {
-    match inner {
-        Value::String(name) => primitive(name),
-        Value::Object(declared) => {
-            let name = declared.get("type").and_then(Value::as_str).unwrap_or_default();
-            match name {
-                "enum" => Ok(DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))),
-                "array" => list_type(declared),
-                _ => match declared.get("logicalType").and_then(Value::as_str) {
-                    Some(logical) => logical_type(name, logical, declared),
-                    None => primitive(name),
-                },
-            }
-        }
-        _ => Err("its type must be a name or an object".to_owned()),
-    }
-}
-
-fn primitive(name: &str) -> Result<DataType, String> {
-    Ok(match name {
-        "boolean" => DataType::Boolean,
-        "int" => DataType::Int32,
-        "long" => DataType::Int64,
-        "float" => DataType::Float32,
-        "double" => DataType::Float64,
-        "bytes" => DataType::Binary,
-        "string" => DataType::Utf8,
-        "record" => return Err("a record within a record is not supported: give each part a field, as in address_street".to_owned()),
-        "map" => return Err("map is not supported: use a string that holds JSON, or an array of strings".to_owned()),
-        "fixed" => return Err("fixed is not supported: use bytes".to_owned()),
-        "null" => return Err("null alone is not supported: use a union of null and a type".to_owned()),
-        other => {
-            return Err(format!(
-                "type {other:?} is not supported: use boolean, int, long, float, double, string, bytes, enum, array of strings, \
-                 or a logical type (date, time-micros, timestamp-micros, local-timestamp-micros, decimal, uuid)"
-            ));
-        }
-    })
-}
-
-fn list_type(declared: &Map<String, Value>) -> Result<DataType, String> {
-    let (items, nullable) = without_null(declared.get("items").unwrap_or(&Value::Null))?;
-    match items.as_str() {
-        Some("string") => Ok(DataType::List(Arc::new(Field::new("item", DataType::Utf8, nullable)))),
-        _ => Err("an array may hold strings alone: write numbers as text, or make an entity of the items".to_owned()),
-    }
-}
-
-fn logical_type(name: &str, logical: &str, declared: &Map<String, Value>) -> Result<DataType, String> {
-    let utc = || Some(Arc::from("UTC"));
-    Ok(match (name, logical) {
-        ("int", "date") => DataType::Date32,
-        ("int", "time-millis") => DataType::Time32(TimeUnit::Millisecond),
-        ("long", "time-micros") => DataType::Time64(TimeUnit::Microsecond),
-        ("long", "timestamp-millis") => DataType::Timestamp(TimeUnit::Millisecond, utc()),
-        ("long", "timestamp-micros") => DataType::Timestamp(TimeUnit::Microsecond, utc()),
-        ("long", "local-timestamp-millis") => DataType::Timestamp(TimeUnit::Millisecond, None),
-        ("long", "local-timestamp-micros") => DataType::Timestamp(TimeUnit::Microsecond, None),
-        ("string", "uuid") => DataType::Utf8,
-        ("bytes", "decimal") => return decimal(declared),
-        (_, "decimal") => return Err(format!("decimal on {name} is not supported: use decimal on bytes")),
-        _ => {
-            return Err(format!(
-                "logical type {logical:?} on {name} is not supported: use date on int, time-micros, timestamp-micros or \
-                 local-timestamp-micros on long, decimal on bytes, uuid on string"
-            ));
-        }
-    })
-}
-
-fn decimal(declared: &Map<String, Value>) -> Result<DataType, String> {
-    let number = |key| declared.get(key).map_or(Some(0), Value::as_u64);
-    match (number("precision"), number("scale")) {
-        (Some(precision), Some(scale)) if (1..=MAX_PRECISION).contains(&precision) && scale <= precision => {
-            let fits = |value: u64| u8::try_from(value).unwrap_or(u8::MAX);
-            let scale = i8::try_from(scale).map_err(|_| "its scale is too large".to_owned())?;
-            Ok(DataType::Decimal128(fits(precision), scale))
-        }
-        _ => Err(format!("a decimal needs \"precision\" 1 to {MAX_PRECISION} and \"scale\" 0 to the precision")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    fn record(fields: &str) -> String {
-        format!(r#"{{"type":"record","name":"Probe","namespace":"test","title":{{"vi":"Thử","en":"Probe"}},"fields":[{fields}]}}"#)
-    }
-
-    fn field(name: &str, of: &str) -> String {
-        format!(r#"{{"name":"{name}","type":{of},"title":{{"vi":"Tên","en":"Name"}},"hub.privacy":"none"}}"#)
-    }
-
-    fn type_of(of: &str) -> DataType {
-        CanonicalSchema::parse(&record(&field("a", of))).unwrap().arrow().field(0).data_type().clone()
-    }
-
-    #[test]
-    fn every_supported_type_has_its_arrow_type() {
-        let utc = || Some(Arc::from("UTC"));
-        for (avro, arrow) in [
-            (r#""string""#, DataType::Utf8),
-            (r#"["null","int"]"#, DataType::Int32),
-            (r#"["long","null"]"#, DataType::Int64),
-            (r#""float""#, DataType::Float32),
-            (r#""double""#, DataType::Float64),
-            (r#""boolean""#, DataType::Boolean),
-            (r#""bytes""#, DataType::Binary),
-            (r#"{"type":"string"}"#, DataType::Utf8),
-            (r#"{"type":"bytes","logicalType":"decimal","precision":14,"scale":2}"#, DataType::Decimal128(14, 2)),
-            (r#"{"type":"bytes","logicalType":"decimal","precision":38}"#, DataType::Decimal128(38, 0)),
-            (r#"{"type":"int","logicalType":"date"}"#, DataType::Date32),
-            (r#"{"type":"long","logicalType":"time-micros"}"#, DataType::Time64(TimeUnit::Microsecond)),
-            (r#"{"type":"long","logicalType":"timestamp-millis"}"#, DataType::Timestamp(TimeUnit::Millisecond, utc())),
-            (r#"{"type":"long","logicalType":"timestamp-micros"}"#, DataType::Timestamp(TimeUnit::Microsecond, utc())),
-            (r#"{"type":"long","logicalType":"local-timestamp-micros"}"#, DataType::Timestamp(TimeUnit::Microsecond, None)),
-            (r#"{"type":"string","logicalType":"uuid"}"#, DataType::Utf8),
-            (r#"{"type":"array","items":"string"}"#, DataType::List(Arc::new(Field::new("item", DataType::Utf8, false)))),
-        ] {
-            assert_eq!(type_of(avro), arrow, "{avro}");
-        }
-    }
-
-    #[test]
-    fn an_enum_is_a_dictionary_that_keeps_its_symbols() {
-        let schema = CanonicalSchema::parse(&record(&field("a", r#"["null",{"type":"enum","name":"Level","symbols":["LOW","HIGH"]}]"#))).unwrap();
-        let arrow = schema.arrow();
-        assert!(matches!(arrow.field(0).data_type(), DataType::Dictionary(..)));
-        assert_eq!(arrow.field(0).metadata()[AVRO_ENUM_SYMBOLS_METADATA_KEY], r#"["LOW","HIGH"]"#);
-        let text = StringArray::from(vec![Some("HIGH"), None, Some("MIDDLE"), Some("LOW")]);
-        let (column, strangers) = schema.field("a").unwrap().to_symbols(&text).unwrap();
-        assert_eq!(strangers, [2]);
-        let keys = column.as_any().downcast_ref::<DictionaryArray<Int32Type>>().unwrap().keys().clone();
-        assert_eq!(keys, Int32Array::from(vec![Some(1), None, None, Some(0)]));
-    }
-
-    #[test]
-    fn all_faults_are_reported_together_with_what_would_fit() {
-        let fields = [
-            r#"{"name":"bare","type":"string"}"#.to_owned(),
-            field("deep", r#"{"type":"record","name":"In","fields":[]}"#),
-            field("wide", r#"{"type":"bytes","logicalType":"decimal","precision":60,"scale":2}"#),
-            field("either", r#"["null","string","int"]"#),
-            field("numbers", r#"{"type":"array","items":"int"}"#),
-        ];
-        let error = CanonicalSchema::parse(&record(&fields.join(","))).unwrap_err();
-        let places: Vec<&str> = error.faults.iter().map(|fault| fault.place.as_str()).collect();
-        assert_eq!(
-            places,
-            ["field \"bare\"", "field \"bare\"", "field \"bare\"", "field \"deep\"", "field \"wide\"", "field \"either\"", "field \"numbers\""]
-        );
-        let text = error.to_string();
-        for part in ["\"vi\" is missing", "hub.privacy", "address_street", "1 to 38", "beside \"null\"", "strings alone"] {
-            assert!(text.contains(part), "{part} is not in {text}");
-        }
-    }
-
-    #[test]
-    fn what_avro_refuses_is_a_fault_too() {
-        for of in [
-            r#"{"type":"enum","name":"9","symbols":["A"]}"#,
-            r#"{"type":"enum","name":"E","namespace":"a-b","symbols":["A"]}"#,
-            r#"{"type":"enum","name":"E","symbols":["A","A"]}"#] {
-            assert!(CanonicalSchema::parse(&record(&field("a", of))).is_err(), "{of}");
-        }
-        assert!(CanonicalSchema::parse("{").unwrap_err().to_string().contains("not JSON"));
-    }
-
-    #[test]
-    fn the_text_of_a_schema_does_not_depend_on_white_space() {
-        let dense = record(&field("a", r#""string""#));
-        let airy = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&dense).unwrap()).unwrap();
-        let (dense, airy) = (CanonicalSchema::parse(&dense).unwrap(), CanonicalSchema::parse(&airy).unwrap());
-        assert_eq!(dense.json(), airy.json());
-        assert_eq!((dense.name(), dense.namespace()), ("Probe", "test"));
-    }
 }

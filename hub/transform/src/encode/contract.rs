@@ -80,10 +80,8 @@ pub fn envelope_schema(canonical: &CanonicalSchema, topic: &str) -> String {
 /// # Errors
 /// [`KeyError`] when a field is unknown, may be null, or is named twice.
 pub fn key_schema(canonical: &CanonicalSchema, key: &[impl AsRef<str>], topic: &str) -> Result<String, KeyError> {
-    let fields: Vec<Value> = key_fields(canonical, key)?
-        .into_iter()
-        .map(|field| json!({"name": field.name(), "type": field.avro()["type"]}))
-        .collect();
+    let fields: Vec<Value> =
+        key_fields(canonical, key)?.into_iter().map(|field| json!({"name": field.name(), "type": field.avro()["type"]})).collect();
     Ok(json!({"type": "record", "name": "Key", "namespace": namespace(topic), "fields": fields}).to_string())
 }
 

@@ -7,53 +7,7 @@
 use hub_model::{Op, Origin, SnapshotMark};
 
 use super::SourceInfo;
-
-/// Index of the non-null branch of `["null", T]`, as Avro writes it.
-const PRESENT: u8 = 2;
-/// Index of the null branch of `["null", T]`.
-const ABSENT: u8 = 0;
-/// Bytes before every record: magic byte and schema id.
-pub(super) const FRAME: usize = 5;
-
-/// Confluent framing: a zero and the schema's id.
-pub(super) fn frame(schema_id: u32) -> [u8; FRAME] {
-    let id = schema_id.to_be_bytes();
-    [0, id[0], id[1], id[2], id[3]]
-}
-
-/// Appends an Avro `long` (zigzag, then seven bits a byte).
-pub(super) fn put_long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    let mut bytes = [0u8; 10];
-    let mut used = 0;
-    for byte in &mut bytes {
-        used += 1;
-        let low = rest.to_le_bytes()[0] & 0x7F;
-        rest >>= 7;
-        if rest == 0 {
-            *byte = low;
-            break;
-        }
-        *byte = low | 0x80;
-    }
-    out.extend_from_slice(&bytes[..used]);
-}
-
-/// Appends an Avro `string` or `bytes`.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_long(out, i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-    out.extend_from_slice(bytes);
-}
-
-fn put_optional_long(out: &mut Vec<u8>, value: Option<i64>) {
-    match value {
-        None => out.push(ABSENT),
-        Some(value) => {
-            out.push(PRESENT);
-            put_long(out, value);
-        }
-    }
-}
+use crate::avro::{ABSENT, FRAME, PRESENT, frame, put_bytes, put_long, put_optional_long};
 
 /// A position as the signed number that the contract has; positions beyond 2^63 do not occur in a WAL.
 fn long(position: u64) -> Option<i64> {
@@ -226,20 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_avro_and_as_digits() {
-        for (value, bytes) in [
-            (0, vec![0]),
-            (-1, vec![1]),
-            (1, vec![2]),
-            (-64, vec![0x7F]),
-            (64, vec![0x80, 1]),
-            (i64::MAX, vec![0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1]),
-            (i64::MIN, vec![0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1]),
-        ] {
-            let mut out = Vec::new();
-            put_long(&mut out, value);
-            assert_eq!(out, bytes, "{value}");
-        }
+    fn numbers_are_written_as_digits() {
         let mut digits = [0; 20];
         for value in [0, 7, 10, 24_023_128, u64::MAX] {
             assert_eq!(decimal(value, &mut digits), value.to_string().as_bytes());

@@ -3,32 +3,27 @@
 //! One [`Encoder`] per stream. What it refuses (a record too large, a key that is null) is handed back row by row, to be
 //! dead-lettered; what it fails on ([`EncodeError`]) is a defect of the mapping that fed it.
 
+mod assembly;
 mod contract;
+mod datums;
 mod envelope;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow_avro::schema::{FingerprintStrategy, SCHEMA_METADATA_KEY};
-use arrow_avro::writer::format::{AvroBinaryFormat, AvroSoeFormat};
-use arrow_avro::writer::{EncodedRows, Encoder as AvroEncoder, WriterBuilder};
-use bytes::Bytes;
-use hub_model::{Block, KeyChange, Op, Origin, RecordHeader, Rows, SnapshotMark};
+use hub_model::{Block, KeyChange, Op, Origin, SnapshotMark};
 
 pub use contract::{KeyError, envelope_schema, key_schema, namespace};
 
 use crate::schema::CanonicalSchema;
-use envelope::{Envelopes, Fixed};
-
-/// Header of the delete of a changed key: the new key.
-const NEW_KEY: &str = "__debezium.newkey";
-/// Header of the create of a changed key: the old key.
-const OLD_KEY: &str = "__debezium.oldkey";
+use assembly::Assembly;
+use datums::Datums;
+use envelope::Fixed;
 
 /// What the envelope's `source` says of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,8 +253,8 @@ impl Encoder {
     /// Rows that cannot be published whatever their size, found column-wise: batches without any cost nothing per row.
     fn refuse(&self, batch: &EncodeBatch<'_>) -> Refused {
         let mut refused = Refused::default();
-        let keyless = self.keys.is_some().then(|| batch.keys.columns()).unwrap_or_default();
-        for column in keyless.iter().filter(|column| column.null_count() > 0) {
+        let key_columns = if self.keys.is_some() { batch.keys.columns() } else { &[] };
+        for column in key_columns.iter().filter(|column| column.null_count() > 0) {
             for row in (0..batch.ops.len()).filter(|row| column.is_null(*row) && batch.ops[*row] != Op::Truncate) {
                 refused.add(row, None, "null-key", "a key column is null".to_owned());
             }
@@ -292,7 +287,7 @@ fn is_recorded(batch: &EncodeBatch<'_>, row: usize) -> bool {
 
 /// Refused rows, at most one reason each.
 #[derive(Debug, Default)]
-struct Refused(std::collections::BTreeMap<usize, EncodeReject>);
+struct Refused(BTreeMap<usize, EncodeReject>);
 
 impl Refused {
     fn add(&mut self, row: usize, field: Option<Arc<str>>, code: &'static str, message: String) {
@@ -308,188 +303,4 @@ impl Refused {
 /// A row or record number; batches are far below 2^32 rows.
 fn number(row: usize) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
-}
-
-/// Rows of one Avro record schema, by arrow-avro.
-#[derive(Debug)]
-struct Datums {
-    what: &'static str,
-    schema: SchemaRef,
-    encoder: AvroEncoder,
-}
-
-impl Datums {
-    /// `schema_id` frames each row; without one the rows are bare Avro.
-    fn new(what: &'static str, entity: &str, columns: &Schema, avro: &str, schema_id: Option<u32>) -> Result<Self, EncodeError> {
-        // Nullable in Arrow whatever Avro says: rows without a record hold nulls, and their bytes are never read.
-        let fields: Vec<Field> = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-        let metadata = [(SCHEMA_METADATA_KEY.to_owned(), avro.to_owned())].into();
-        let schema = Schema::new_with_metadata(fields, metadata);
-        let builder = WriterBuilder::new(schema);
-        let encoder = match schema_id {
-            Some(id) => builder.with_fingerprint_strategy(FingerprintStrategy::Id(id)).build_encoder::<AvroSoeFormat>(),
-            None => builder.build_encoder::<AvroBinaryFormat>(),
-        }
-        .map_err(|source| EncodeError::Avro { what, entity: entity.to_owned(), source })?;
-        Ok(Self { what, schema: encoder.schema(), encoder })
-    }
-
-    fn encode(&mut self, entity: &str, rows: &RecordBatch) -> Result<EncodedRows, EncodeError> {
-        let what = self.what;
-        let columns = |source| EncodeError::Columns { what, entity: entity.to_owned(), source };
-        let given = rows.schema_ref().fields();
-        let differs = given.iter().zip(self.schema.fields()).find(|(given, wanted)| given.name() != wanted.name());
-        if let Some((given, wanted)) = differs {
-            return Err(columns(ArrowError::SchemaError(format!("column {:?} stands in the place of {:?}", given.name(), wanted.name()))));
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), rows.columns().to_vec(), &options).map_err(columns)?;
-        let avro = |source| EncodeError::Avro { what, entity: entity.to_owned(), source };
-        self.encoder.encode(&rows).map_err(avro)?;
-        Ok(self.encoder.flush())
-    }
-}
-
-fn slice(rows: &EncodedRows, row: usize) -> &[u8] {
-    match (rows.offsets().get(row), rows.offsets().get(row + 1)) {
-        (Some(start), Some(end)) => rows.bytes().get(*start..*end).unwrap_or_default(),
-        _ => &[],
-    }
-}
-
-/// Puts the envelopes of a batch together.
-struct Assembly<'a> {
-    batch: &'a EncodeBatch<'a>,
-    topic: &'a Arc<str>,
-    tombstones_follow: bool,
-    max_record_bytes: usize,
-    records: &'a EncodedRows,
-    old: Option<&'a EncodedRows>,
-    keys: Option<&'a EncodedRows>,
-    envelopes: Envelopes<'a>,
-    data: Vec<u8>,
-    offsets: Vec<usize>,
-    /// Row of each record.
-    rows: Vec<u32>,
-    tombstones: Vec<u32>,
-    too_large: Vec<(usize, usize)>,
-}
-
-impl<'a> Assembly<'a> {
-    fn new(
-        encoder: &'a Encoder,
-        batch: &'a EncodeBatch<'a>,
-        records: &'a EncodedRows,
-        old: Option<&'a EncodedRows>,
-        keys: Option<&'a EncodedRows>,
-    ) -> Self {
-        let envelopes = Envelopes::new(&encoder.fixed, batch.origin, batch.snapshot, batch.now_micros);
-        let rows = batch.ops.len();
-        let room = records.bytes().len() + old.map_or(0, |old| old.bytes().len()) + rows * envelopes.overhead();
-        let mut offsets = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        Self {
-            batch,
-            topic: &encoder.topic,
-            tombstones_follow: encoder.retention == Retention::Compacted && keys.is_some(),
-            max_record_bytes: encoder.max_record_bytes,
-            records,
-            old,
-            keys,
-            envelopes,
-            data: Vec::with_capacity(room),
-            offsets,
-            rows: Vec::with_capacity(rows),
-            tombstones: Vec::new(),
-            too_large: Vec::new(),
-        }
-    }
-
-    fn put(&mut self, row: usize, refused: &Refused) {
-        if refused.holds(row) {
-            return;
-        }
-        let (batch, op) = (self.batch, self.batch.ops[row]);
-        let record = is_recorded(batch, row).then(|| slice(self.records, row));
-        let (before, after) = match op {
-            Op::Read | Op::Create => (None, record),
-            Op::Update => (self.old_record(row), record),
-            Op::Delete => (record, None),
-            Op::Truncate => (None, None),
-        };
-        let origin_row = batch.origin_rows.and_then(|rows| rows.get(row)).map_or(row, |origin| *origin as usize);
-        let start = self.data.len();
-        self.envelopes.put(&mut self.data, op, before, after, origin_row);
-        let bytes = self.data.len() - start + self.keys.map_or(0, |keys| slice(keys, row).len());
-        if bytes > self.max_record_bytes {
-            self.data.truncate(start);
-            self.too_large.push((row, bytes));
-            return;
-        }
-        if op == Op::Delete && self.tombstones_follow {
-            self.tombstones.push(number(self.rows.len()));
-        }
-        self.rows.push(number(row));
-        self.offsets.push(self.data.len());
-    }
-
-    fn old_record(&self, row: usize) -> Option<&'a [u8]> {
-        let known = self.batch.old_recorded.is_none_or(|recorded| recorded.value(row));
-        self.old.filter(|_| known).map(|old| slice(old, row))
-    }
-
-    fn finish(self, mut refused: Refused) -> Encoded {
-        let limit = self.max_record_bytes;
-        for (row, bytes) in &self.too_large {
-            refused.add(*row, None, "too-large", format!("the record would be {bytes} bytes; its topic takes {limit}"));
-        }
-        let published = self.batch.now_micros.div_euclid(1000);
-        let headers = self.headers();
-        let block = Block {
-            topic: Arc::clone(self.topic),
-            keys: self.keys.map(|keys| self.record_keys(keys)),
-            timestamps: vec![published; self.rows.len()],
-            tombstones: self.tombstones,
-            headers,
-            values: Rows::new(Bytes::from(self.data), self.offsets),
-        };
-        let whole = self.rows.len() == self.batch.ops.len();
-        Encoded { block, rows: (!whole).then_some(self.rows), rejects: refused.0.into_values().collect() }
-    }
-
-    /// A key per record. That of a truncate is empty, which stands for null: a framed key never is.
-    fn record_keys(&self, keys: &EncodedRows) -> Rows {
-        let whole = self.rows.len() == self.batch.ops.len() && !self.batch.ops.contains(&Op::Truncate);
-        if whole {
-            return Rows::new(keys.bytes().clone(), keys.offsets().to_vec());
-        }
-        let mut data = Vec::with_capacity(keys.bytes().len());
-        let mut offsets = Vec::with_capacity(self.rows.len() + 1);
-        offsets.push(0);
-        for row in self.rows.iter().map(|row| *row as usize) {
-            if self.batch.ops[row] != Op::Truncate {
-                data.extend_from_slice(slice(keys, row));
-            }
-            offsets.push(data.len());
-        }
-        Rows::new(Bytes::from(data), offsets)
-    }
-
-    /// A changed key's two records point at each other, where both are published.
-    fn headers(&self) -> Vec<RecordHeader> {
-        let Some(keys) = self.keys else {
-            return Vec::new();
-        };
-        let record_of = |row: u32| self.rows.binary_search(&row).ok().map(number);
-        let key_of = |row: u32| Bytes::copy_from_slice(slice(keys, row as usize));
-        let mut headers = Vec::with_capacity(self.batch.key_changes.len() * 2);
-        for change in self.batch.key_changes {
-            if let (Some(delete), Some(create)) = (record_of(change.delete), record_of(change.create)) {
-                headers.push(RecordHeader { record: delete, name: NEW_KEY, value: key_of(change.create) });
-                headers.push(RecordHeader { record: create, name: OLD_KEY, value: key_of(change.delete) });
-            }
-        }
-        headers.sort_by_key(|header| header.record);
-        headers
-    }
 }

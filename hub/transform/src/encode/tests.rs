@@ -52,8 +52,9 @@ fn records(canonical: &CanonicalSchema, columns: Vec<ArrayRef>) -> RecordBatch {
 }
 
 fn dossiers(rows: &[(Option<&str>, Option<&str>)]) -> RecordBatch {
-    let column = |of: fn(&(Option<&str>, Option<&str>)) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<StringArray>()) };
-    records(&dossier(), vec![column(|row| row.0.map(str::to_owned)), column(|row| row.1.map(str::to_owned))])
+    let codes: StringArray = rows.iter().map(|row| row.0).collect();
+    let notes: StringArray = rows.iter().map(|row| row.1).collect();
+    records(&dossier(), vec![Arc::new(codes), Arc::new(notes)])
 }
 
 fn origin(rows: u64) -> Origin {
@@ -147,8 +148,22 @@ fn the_envelope_is_debeziums_in_names_order_and_values() {
     assert_eq!(
         names(at(&value, "source")),
         [
-            "version", "connector", "name", "ts_ms", "snapshot", "db", "sequence", "ts_us", "ts_ns", "schema", "table", "txId", "lsn",
-            "xmin", "origin", "origin_lsn"
+            "version",
+            "connector",
+            "name",
+            "ts_ms",
+            "snapshot",
+            "db",
+            "sequence",
+            "ts_us",
+            "ts_ns",
+            "schema",
+            "table",
+            "txId",
+            "lsn",
+            "xmin",
+            "origin",
+            "origin_lsn"
         ]
     );
     for (path, expected) in [
@@ -391,11 +406,7 @@ fn a_key_may_have_several_fields_and_none_that_may_be_null() {
     let canonical = canonical(&[("code", "\"string\""), ("step", "\"int\""), ("note", r#"["null","string"]"#)]);
     let rows = records(
         &canonical,
-        vec![
-            Arc::new(StringArray::from(vec!["a"])),
-            Arc::new(Int32Array::from(vec![2])),
-            Arc::new(StringArray::from(vec![None::<&str>])),
-        ],
+        vec![Arc::new(StringArray::from(vec!["a"])), Arc::new(Int32Array::from(vec![2])), Arc::new(StringArray::from(vec![None::<&str>]))],
     );
     let (keys, origin) = (rows.project(&[1, 0]).unwrap(), origin(1));
     let mut encoder = Encoder::new(&input(&canonical, &["step", "code"], Retention::Compacted)).unwrap();
