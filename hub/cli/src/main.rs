@@ -46,6 +46,8 @@ struct Global {
 enum Command {
     /// Apply the configuration and run its systems until interrupted.
     Run(command::run::Options),
+    /// Show how the configuration differs from what is desired in Kafka, then make it so.
+    Apply(command::apply::Options),
     /// Say everything that is wrong with the configuration and, unless --offline, with the sources.
     Check(command::check::Options),
     /// Show real rows of a system through its mapping, side by side; nothing is published.
@@ -54,13 +56,13 @@ enum Command {
     Discover(command::discover::Options),
     /// Show decoded records of a topic.
     Tail(command::tail::Options),
-    /// List or show rejected rows.
+    /// List, show or replay rejected rows.
     Rejects(command::rejects::Options),
     /// Show what the running hub is doing.
     Status(command::status::Options),
     /// Compare a system's source with its topics: missing, extra, different.
     Verify(command::verify::Options),
-    /// List canonical schemas, or check them against what is registered.
+    /// List or show canonical schemas, or check them against what is registered.
     Schemas(command::schemas::Options),
     /// List the functions that mappings may use.
     Functions(command::functions::Options),
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
 async fn dispatch(global: Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(options) => command::run::run(&global, options).await,
+        Command::Apply(options) => command::apply::run(&global, options).await,
         Command::Check(options) => command::check::run(&global, options).await,
         Command::Preview(options) => command::preview::run(&global, options).await,
         Command::Discover(options) => command::discover::run(&global, options).await,

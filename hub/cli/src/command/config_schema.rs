@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hub_engine::spec::SystemSpec;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::HubFile;
 use crate::failure::Failure;
@@ -37,13 +37,91 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 /// The schema of a system's file, in which `connector` decides what `config` must be.
 fn system() -> Result<Value, serde_json::Error> {
     let mut schema = serde_json::to_value(schemars::schema_for!(SystemSpec))?;
-    let choices: Vec<Value> = hub_connectors::kinds()
-        .iter()
-        .map(|kind| {
-            let named = json!({"properties": {"connector": {"const": kind.name}}});
-            json!({"if": named, "then": {"properties": {"config": kind.config_schema()}}})
-        })
-        .collect();
+    let mut names = Vec::new();
+    let mut choices = Vec::new();
+    let mut definitions = Map::new();
+    for kind in hub_connectors::kinds() {
+        let mut config = kind.config_schema();
+        let own = config.as_object_mut().and_then(|config| config.remove("$defs"));
+        rename(&mut config, kind.name);
+        if let Some(config) = config.as_object_mut() {
+            config.remove("$schema");
+        }
+        if let Some(Value::Object(own)) = own {
+            for (name, mut definition) in own {
+                rename(&mut definition, kind.name);
+                definitions.insert(format!("{}.{name}", kind.name), definition);
+            }
+        }
+        names.push(kind.name);
+        choices.push(json!({
+            "if": {"properties": {"connector": {"const": kind.name}}, "required": ["connector"]},
+            "then": {"properties": {"config": config}, "required": ["config"]}
+        }));
+    }
+    schema["properties"]["connector"]["enum"] = json!(names);
     schema["allOf"] = Value::Array(choices);
+    if let Some(held) = schema.as_object_mut() {
+        match held.entry("$defs").or_insert_with(|| json!({})) {
+            Value::Object(held) => held.extend(definitions),
+            other => *other = Value::Object(definitions),
+        }
+    }
     Ok(schema)
+}
+
+/// Lets references of a connector's schema name its definitions where they stand in the whole.
+fn rename(schema: &mut Value, connector: &str) {
+    match schema {
+        Value::Object(entries) => {
+            for (key, value) in entries.iter_mut() {
+                match value {
+                    Value::String(target) if key == "$ref" => {
+                        *target = target.replacen("#/$defs/", &format!("#/$defs/{connector}."), 1);
+                    }
+                    other => rename(other, connector),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, connector)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn references(schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(entries) => entries.iter().for_each(|(key, value)| match value {
+                Value::String(target) if key == "$ref" => found.push(target.clone()),
+                other => references(other, found),
+            }),
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_of_the_schemas_is_defined_in_them() {
+        let hub = serde_json::to_value(schemars::schema_for!(HubFile)).unwrap();
+        for schema in [system().unwrap(), hub] {
+            let mut found = Vec::new();
+            references(&schema, &mut found);
+            assert!(!found.is_empty());
+            for target in found {
+                assert!(schema.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_connector_decides_what_its_settings_are() {
+        let schema = system().unwrap();
+        let postgres = schema["allOf"].as_array().unwrap().iter().find(|choice| choice["if"]["properties"]["connector"]["const"] == "postgres");
+        assert!(postgres.unwrap()["then"]["properties"]["config"]["properties"]["host"].is_object());
+        assert_eq!(schema["properties"]["connector"]["enum"][0], "postgres");
+    }
 }

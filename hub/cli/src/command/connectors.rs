@@ -1,6 +1,6 @@
 //! `hub connectors`: what is compiled in, with every setting.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::Global;
@@ -10,19 +10,47 @@ use crate::table::{print_json, print_line, table};
 /// Options of `hub connectors`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// One connector, with its settings.
-    name: Option<String>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// List the connectors (what `hub connectors` alone does).
+    List,
+    /// Show the settings of one connector's `config:` section.
+    Describe {
+        /// The connector.
+        name: String,
+    },
 }
 
 /// Prints the list, or one connector's settings.
 pub(crate) fn run(global: &Global, options: &Options) -> Result<(), Failure> {
-    let kinds = hub_connectors::kinds();
-    let Some(name) = &options.name else {
-        for kind in kinds {
-            if global.json { print_json(&json!({"name": kind.name, "schema": kind.config_schema()})) } else { print_line(kind.name) }
+    match &options.what {
+        None | Some(What::List) => list(global),
+        Some(What::Describe { name }) => describe(global, name)?,
+    }
+    Ok(())
+}
+
+fn list(global: &Global) {
+    let mut rows = table(&["connector", "in events", "settings", "what it is"]);
+    for kind in hub_connectors::kinds() {
+        let schema = kind.config_schema();
+        let about = schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if global.json {
+            print_json(&json!({"name": kind.name, "source": kind.source, "description": about, "schema": schema}));
         }
-        return Ok(());
-    };
+        rows.add_row([kind.name, kind.source, &settings(&schema).len().to_string(), &about]);
+    }
+    if !global.json {
+        print_line(&format!("{rows}\n`hub connectors describe NAME` shows the settings"));
+    }
+}
+
+fn describe(global: &Global, name: &str) -> Result<(), Failure> {
+    let kinds = hub_connectors::kinds();
     let Some(kind) = kinds.iter().find(|kind| kind.name == name) else {
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
         return Err(Failure::Usage(format!("there is no connector {name}; {}", crate::config::schema::suggest(name, &names))));
@@ -32,20 +60,127 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), Failure> {
         print_json(&schema);
         return Ok(());
     }
-    let mut rows = table(&["setting", "default", "what it is"]);
-    settings(&schema, &schema, "", &mut |path, about| {
-        let default = about.get("default").map(Value::to_string).unwrap_or_default();
-        rows.add_row([path, &default, about.get("description").and_then(Value::as_str).unwrap_or_default()]);
-    });
+    let mut rows = table(&["setting", "type", "default", "what it is"]);
+    for setting in settings(&schema) {
+        rows.add_row([setting.path, setting.kind, setting.default, setting.about]);
+    }
     print_line(&rows.to_string());
     Ok(())
 }
 
-fn settings(schema: &Value, root: &Value, prefix: &str, tell: &mut impl FnMut(&str, &Value)) {
+/// One setting in words.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    path: String,
+    kind: String,
+    default: String,
+    about: String,
+}
+
+/// All settings of a schema, those of its sections after them.
+fn settings(schema: &Value) -> Vec<Setting> {
+    let mut found = Vec::new();
+    collect(schema, schema, "", &mut found);
+    found
+}
+
+fn collect(schema: &Value, root: &Value, prefix: &str, found: &mut Vec<Setting>) {
+    let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, about) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        tell(&path, about);
-        let target = about.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.trim_start_matches('#')));
-        settings(target.unwrap_or(about), root, &path, tell);
+        let target = resolve(about, root);
+        let is_section = target.get("properties").is_some();
+        let words = about.get("description").or_else(|| target.get("description")).and_then(Value::as_str).unwrap_or_default();
+        let default = match about.get("default") {
+            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            Some(Value::Null) | None => String::new(),
+            Some(_) if is_section => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        };
+        found.push(Setting { path: path.clone(), kind: kind(about, root), default, about: words.replace('\n', " ") });
+        collect(target, root, &path, found);
+    }
+}
+
+/// What a property's schema stands for: its definition, the one branch that is not null.
+fn resolve<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
+    loop {
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.trim_start_matches('#')));
+        let branch = || {
+            let branches = schema.get("anyOf").or_else(|| schema.get("allOf"))?.as_array()?;
+            branches.iter().find(|branch| branch.get("type").and_then(Value::as_str) != Some("null"))
+        };
+        match target.or_else(branch) {
+            Some(next) => schema = next,
+            None => return schema,
+        }
+    }
+}
+
+fn kind(schema: &Value, root: &Value) -> String {
+    if is_secret(schema) {
+        return "secret".to_owned();
+    }
+    let target = resolve(schema, root);
+    let options: Vec<String> = match (target.get("enum"), target.get("oneOf")) {
+        (Some(Value::Array(options)), _) => options.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        (_, Some(Value::Array(options))) => {
+            options.iter().filter_map(|option| option.get("const")?.as_str()).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    };
+    if !options.is_empty() {
+        return options.join(" | ");
+    }
+    let word = |name: &str| match name {
+        "integer" | "number" => "number",
+        "boolean" => "true | false",
+        "array" => "list",
+        "object" => "section",
+        _ => "text",
+    };
+    match target.get("type") {
+        Some(Value::String(name)) => word(name).to_owned(),
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(Value::as_str).find(|name| *name != "null").map(word).unwrap_or_default().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Whether a property's value is a secret.
+pub(super) fn is_secret(schema: &Value) -> bool {
+    let named = |schema: &Value| schema.get("$ref").and_then(Value::as_str).is_some_and(|target| target.ends_with("/Secret"));
+    let branches = schema.get("anyOf").and_then(Value::as_array);
+    named(schema) || branches.is_some_and(|branches| branches.iter().any(named))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn every_setting_of_every_connector_is_explained() {
+        for connector in hub_connectors::kinds() {
+            let settings = settings(&connector.config_schema());
+            assert!(settings.len() > 3, "{}", connector.name);
+            for setting in settings {
+                assert!(!setting.about.is_empty(), "{}: {} has no description", connector.name, setting.path);
+                assert!(!setting.kind.is_empty(), "{}: {} has no type", connector.name, setting.path);
+            }
+        }
+    }
+
+    #[test]
+    fn sections_options_and_secrets_are_told_apart() {
+        let kinds = hub_connectors::kinds();
+        let schema = kinds.iter().find(|kind| kind.name == "postgres").unwrap().config_schema();
+        let settings = settings(&schema);
+        let kind_of = |path: &str| settings.iter().find(|setting| setting.path == path).map(|setting| setting.kind.as_str());
+        assert_eq!(kind_of("password"), Some("secret"));
+        assert_eq!(kind_of("port"), Some("number"));
+        assert!(kind_of("tls.mode").is_some_and(|kind| kind.contains(" | ")), "{:?}", kind_of("tls.mode"));
     }
 }

@@ -51,6 +51,7 @@ pub(crate) struct Fold<'a> {
     pub(crate) shown: Vec<(u128, Vec<u8>)>,
     show: HashSet<u128>,
     only: Option<HashSet<u128>>,
+    overtaken: Vec<Vec<u8>>,
 }
 
 /// How the records of one schema are read.
@@ -87,6 +88,7 @@ impl<'a> Fold<'a> {
             shown: Vec::new(),
             show: HashSet::new(),
             only: None,
+            overtaken: Vec::new(),
         }
     }
 
@@ -128,6 +130,11 @@ impl<'a> Fold<'a> {
         Ok(records)
     }
 
+    /// Keys, as they are encoded, of records that are older than the one before them; told once, and only of chosen keys.
+    pub(crate) fn overtaken(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.overtaken)
+    }
+
     fn take(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
         // A record without a key is a truncate: it says nothing of one key.
         let Some(key) = record.key().and_then(|key| key.get(FRAME..)).map(hash) else { return Ok(()) };
@@ -161,7 +168,11 @@ impl<'a> Fold<'a> {
             }
         };
         let facts = self.layout.facts(body).ok_or_else(unreadable)?;
+        let before = self.disordered;
         self.apply(key, &facts);
+        if self.disordered > before && self.only.is_some() {
+            self.overtaken.push(record.key().unwrap_or_default().to_vec());
+        }
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod config_schema;
 pub(crate) mod connectors;
+mod diff;
 pub(crate) mod discover;
 mod envelope;
 mod fold;
@@ -10,6 +12,7 @@ pub(crate) mod functions;
 mod present;
 pub(crate) mod preview;
 pub(crate) mod rejects;
+mod replay;
 pub(crate) mod run;
 pub(crate) mod schemas;
 pub(crate) mod status;
@@ -17,10 +20,12 @@ pub(crate) mod tail;
 pub(crate) mod verify;
 mod workshop;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use hub_kafka::{BorrowedRecord, KafkaConfig, Next, ReadPlan, Reader};
+use hub_transform::CanonicalSchema;
 
 use crate::config::{Folder, HubFile, LoadedSystem};
 use crate::failure::Failure;
@@ -45,6 +50,26 @@ fn system_of(directory: &Path, name: &str) -> Result<(HubFile, LoadedSystem), Fa
         }
         _ => Err(Failure::Config(folder.faults)),
     }
+}
+
+/// The canonical entities of a folder by name, `public-admin.Dossier`; the folder was checked.
+fn entities(directory: &Path, hub: &HubFile) -> Result<BTreeMap<String, CanonicalSchema>, Failure> {
+    let folder = directory.join(&hub.schemas);
+    let mut entities = BTreeMap::new();
+    let listed = |path: &Path| -> Result<Vec<std::path::PathBuf>, Failure> {
+        let read = std::fs::read_dir(path).map_err(|error| Failure::unavailable(format!("reading {}", path.display()), error))?;
+        Ok(read.flatten().map(|entry| entry.path()).collect())
+    };
+    let stem = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for domain in listed(&folder)?.into_iter().filter(|path| path.is_dir()) {
+        for file in listed(&domain)?.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "avsc")) {
+            let doing = || format!("reading {}", file.display());
+            let text = std::fs::read_to_string(&file).map_err(|error| Failure::unavailable(doing(), error))?;
+            let canonical = CanonicalSchema::parse(&text).map_err(|error| Failure::unavailable(doing(), error))?;
+            entities.insert(format!("{}.{}", stem(&domain), stem(&file)), canonical);
+        }
+    }
+    Ok(entities)
 }
 
 /// The place of a stream in its system's file.

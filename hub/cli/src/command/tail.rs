@@ -11,47 +11,48 @@ use crate::Global;
 use crate::avro::Decoder;
 use crate::failure::Failure;
 use crate::setup::registry_client;
-use crate::table::{print_json, print_line};
+use crate::table::{Tone, instant, print_json, print_line, toned};
 
 /// Options of `hub tail`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The topic.
+    /// The topic: data, rejects, or one of the hub's own.
     topic: String,
     /// Go on for ever.
     #[arg(short, long)]
     follow: bool,
-    /// Where to begin: `beginning`, `end`, or an offset. Without --follow it is the beginning, with it the end.
-    #[arg(long)]
+    /// Where to begin: `beginning`, `end`, an offset, or `-20` for the last 20 offsets of each partition. Without --follow it is
+    /// the beginning, with it the end.
+    #[arg(long, allow_hyphen_values = true)]
     from: Option<String>,
     /// Only records whose decoded key contains this text.
     #[arg(long)]
     key: Option<String>,
+    /// Only records of this partition.
+    #[arg(long)]
+    partition: Option<i32>,
     /// End after so many records.
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_name = "RECORDS")]
     count: Option<u64>,
+    /// The whole record over several lines instead of its state in one.
+    #[arg(short, long)]
+    pretty: bool,
 }
 
 /// Reads committed records and prints one line each.
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
     let hub = hub_file(&global.config)?;
     let mut decoder = Decoder::new(registry_client(&hub, &global.config)?);
-    let start = match options.from.as_deref() {
-        None if options.follow => Start::End,
-        None | Some("beginning") => Start::Beginning,
-        Some("end") => Start::End,
-        Some(offset) => Start::Offset(offset.parse().map_err(|_| {
-            Failure::Usage(format!("--from takes beginning, end or an offset, not {offset}"))
-        })?),
-    };
     let plan = ReadPlan {
-        start,
+        partition: options.partition,
+        start: start(options.from.as_deref(), options.follow)?,
         until: if options.follow { Until::Forever } else { Until::Committed },
         ..ReadPlan::whole(&options.topic)
     };
-    let mut reader = Reader::open(&hub.kafka, plan).map_err(|error| Failure::unavailable("opening the topic", error))?;
+    let topics = || format!("opening {}", options.topic);
+    let mut reader = Reader::open(&hub.kafka, plan).map_err(|error| Failure::unavailable(topics(), error))?;
     let mut shown = 0;
-    loop {
+    while options.count.is_none_or(|count| shown < count) {
         let record = match tokio::task::block_in_place(|| owned(&mut reader))? {
             Some(Some(record)) => record,
             Some(None) => continue,
@@ -61,18 +62,29 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
             Some(bytes) => decoder.decode(bytes).await?,
             None => Value::Null,
         };
-        if options.key.as_ref().is_some_and(|wanted| !key.to_string().contains(wanted)) {
+        if options.key.as_ref().is_some_and(|wanted| !key.to_string().contains(wanted.as_str())) {
             continue;
         }
         let value = match &record.value {
             Some(bytes) => decoder.decode(bytes).await?,
             None => Value::Null,
         };
-        print(global, &record, &key, &value);
+        print(global, &options, &record, &key, &value);
         shown += 1;
-        if options.count.is_some_and(|count| shown >= count) {
-            return Ok(());
-        }
+    }
+    Ok(())
+}
+
+fn start(from: Option<&str>, follow: bool) -> Result<Start, Failure> {
+    let refuse = |given: &str| Failure::Usage(format!("--from takes beginning, end, an offset or -N, not {given}"));
+    match from {
+        None if follow => Ok(Start::End),
+        None | Some("beginning") => Ok(Start::Beginning),
+        Some("end") => Ok(Start::End),
+        Some(text) => match text.strip_prefix('-') {
+            Some(last) => Ok(Start::Last(last.parse().map_err(|_| refuse(text))?)),
+            None => Ok(Start::Offset(text.parse().map_err(|_| refuse(text))?)),
+        },
     }
 }
 
@@ -86,13 +98,76 @@ fn owned(reader: &mut Reader) -> Result<Option<Option<Record>>, Failure> {
     }
 }
 
-fn print(global: &Global, record: &Record, key: &Value, value: &Value) {
+fn print(global: &Global, options: &Options, record: &Record, key: &Value, value: &Value) {
     if global.json {
+        let headers: serde_json::Map<String, Value> = record
+            .headers
+            .iter()
+            .map(|(name, bytes)| (name.clone(), bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()))
+            .collect();
         return print_json(&json!({
-            "partition": record.partition, "offset": record.offset, "timestamp": record.timestamp, "key": key, "value": value
+            "topic": record.topic, "partition": record.partition, "offset": record.offset, "timestamp": record.timestamp,
+            "op": op(value), "key": key, "value": value, "headers": headers
         }));
     }
-    let op = value.get("op").and_then(Value::as_str).unwrap_or(if value.is_null() { "tombstone" } else { "" });
-    let state = ["after", "before"].into_iter().find_map(|name| value.get(name).filter(|state| !state.is_null()));
-    print_line(&format!("{}/{} {op:<2} {key} {}", record.partition, record.offset, state.unwrap_or(value)));
+    let place = format!("{}/{}", record.partition, record.offset);
+    let at = record.timestamp.map(|millis| instant(millis.saturating_mul(1_000))).unwrap_or_default();
+    let head = toned(&format!("{place} {at}"), Tone::Quiet);
+    let tone = if matches!(op(value), "d" | "t" | "tombstone") { Tone::Bad } else { Tone::Good };
+    let what = toned(op(value), tone);
+    if options.pretty {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        return print_line(&format!("{head} {what} {}\n{text}", plain(key)));
+    }
+    print_line(&format!("{head} {what} {} {}", plain(key), state(value)));
+}
+
+/// The letter of what happened; nothing for records that are no envelopes.
+fn op(value: &Value) -> &str {
+    if value.is_null() { "tombstone" } else { value.get("op").and_then(Value::as_str).unwrap_or_default() }
+}
+
+/// The state that a record tells: after, for a delete before; the whole of what is no envelope.
+fn state(value: &Value) -> &Value {
+    if value.get("source").is_none() {
+        return value;
+    }
+    ["after", "before"].into_iter().find_map(|name| value.get(name).filter(|state| !state.is_null())).unwrap_or(&Value::Null)
+}
+
+/// A key of one field is shown as its value.
+fn plain(key: &Value) -> String {
+    match key {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) if fields.len() == 1 => fields.values().next().map(plain).unwrap_or_default(),
+        Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join("/"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_tail_begins_where_it_is_told() {
+        assert_eq!(start(None, false).unwrap(), Start::Beginning);
+        assert_eq!(start(None, true).unwrap(), Start::End);
+        assert_eq!(start(Some("-20"), false).unwrap(), Start::Last(20));
+        assert_eq!(start(Some("7"), true).unwrap(), Start::Offset(7));
+        assert!(start(Some("yesterday"), true).is_err());
+    }
+
+    #[test]
+    fn the_state_of_an_envelope_is_what_it_tells() {
+        let update = json!({"before": {"a": 1}, "after": {"a": 2}, "source": {}, "op": "u"});
+        assert_eq!((op(&update), state(&update)), ("u", &json!({"a": 2})));
+        let delete = json!({"before": {"a": 1}, "after": null, "source": {}, "op": "d"});
+        assert_eq!(state(&delete), &json!({"a": 1}));
+        assert_eq!(op(&Value::Null), "tombstone");
+        let reject = json!({"op": "c", "reason": "bad-date"});
+        assert_eq!(state(&reject), &reject);
+        assert_eq!(plain(&json!({"code": "A", "number": 2})), "A/2");
+    }
 }
