@@ -65,7 +65,8 @@ pub struct RecordHeader {
 pub struct Block {
     /// The topic.
     pub topic: Arc<str>,
-    /// A key per record; `None` for a topic without keys.
+    /// A key per record, where an empty one stands for null (a truncate has no key; a framed key is never empty); `None` for a topic
+    /// without keys.
     pub keys: Option<Rows>,
     /// A value per record.
     pub values: Rows,
