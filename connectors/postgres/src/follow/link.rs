@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::FollowSetup;
 use crate::slot;
-use crate::wire::{Lsn, Message, Purpose, Session, StandbyStatus, StartOptions, WireError};
+use crate::wire::{Eagerness, Lsn, Message, Purpose, Session, StandbyStatus, StartOptions, WireError};
 
 /// The server hears from us at least this often (it gives up after `wal_sender_timeout`, 60 s by default).
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -82,8 +82,8 @@ impl Link {
     }
 
     /// Reads what is there without waiting; false when the socket has run dry.
-    pub(super) async fn fill_now(&mut self) -> Result<bool, SourceError> {
-        let read = self.session.fill_now().await;
+    pub(super) async fn fill_now(&mut self, eagerness: Eagerness) -> Result<bool, SourceError> {
+        let read = self.session.fill_now(eagerness).await;
         let read = read.map_err(|error| self.lost(error))?;
         if read {
             self.heard();
@@ -99,6 +99,11 @@ impl Link {
         Ok(())
     }
 
+    /// Lets bytes pile up unnoticed until the next call.
+    pub(super) fn rest(&mut self) -> Result<(), SourceError> {
+        self.session.rest().map_err(|error| self.lost(error))
+    }
+
     fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.asked_at = None;
@@ -110,13 +115,7 @@ impl Link {
     }
 
     /// Tells the server how far we are, where it asked, where more became durable, or where it is time.
-    pub(super) async fn tell(
-        &mut self,
-        seen: Lsn,
-        durable: Lsn,
-        asked: bool,
-        listening: Listening,
-    ) -> Result<(), SourceError> {
+    pub(super) async fn tell(&mut self, seen: Lsn, durable: Lsn, asked: bool, listening: Listening) -> Result<(), SourceError> {
         let now = Instant::now();
         let dead = self.asked_at.is_some_and(|asked| now.duration_since(asked) > ANSWER_WITHIN);
         if listening == Listening::Yes && dead {

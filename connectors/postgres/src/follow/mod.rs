@@ -24,7 +24,7 @@ use crate::decode::Wire;
 use crate::snapshot::{ChunkFate, ChunkRead, SNAPSHOT_PREFIX, Touched};
 use crate::table::Table;
 use crate::types::Catalogue;
-use crate::wire::{Address, Lsn, Message, ReplicationMessage, Session, WireError, parse_replication};
+use crate::wire::{Address, Eagerness, Lsn, Message, ReplicationMessage, Session, WireError, parse_replication};
 use link::{Link, Listening};
 use pgoutput::{Change, Old, Relation, Tuple, parse};
 use stream::{Closed, Place, Stream};
@@ -33,6 +33,11 @@ use stream::{Closed, Place, Stream};
 const IDLE_ADVANCE: Duration = Duration::from_secs(10);
 /// … or when it holds this much WAL that nothing needs, bytes.
 const IDLE_BYTES: u64 = 16 << 20;
+
+/// A transaction of which this many changes wait is a large one: it is not held up by reading in larger pieces.
+const MANY: usize = 512;
+/// How long reading rests in the midst of a large transaction.
+const NAP: Duration = Duration::from_millis(1);
 
 /// What following needs.
 pub(crate) struct FollowSetup {
@@ -166,8 +171,7 @@ struct State {
 impl Follower {
     fn new(setup: FollowSetup, link: Link) -> Self {
         let is_unfinished = |table: &Table| setup.unfinished.contains(&table.stream);
-        let touched: Vec<_> =
-            setup.tables.iter().map(|table| is_unfinished(table).then(Touched::default)).collect();
+        let touched: Vec<_> = setup.tables.iter().map(|table| is_unfinished(table).then(Touched::default)).collect();
         let state = State {
             address: setup.address,
             wire: setup.wire,
@@ -214,7 +218,8 @@ impl Follower {
     async fn turns(&mut self) -> Result<(), Stop> {
         loop {
             self.take_buffered().await?;
-            if self.link.fill_now().await? {
+            let eagerness = if self.rest().is_none() { Eagerness::LookTwice } else { Eagerness::LookOnce };
+            if self.link.fill_now(eagerness).await? {
                 continue;
             }
             // The socket has run dry: what is complete goes out at once.
@@ -224,7 +229,7 @@ impl Follower {
                 self.flush().await?;
             }
             self.advance_idle().await?;
-            self.wait(self.delivery_due()).await?;
+            self.wait().await?;
         }
     }
 
@@ -257,9 +262,19 @@ impl Follower {
         (self.state.tally.changes > 0 && whole).then(|| self.last_delivery + self.state.limits.age / 2)
     }
 
+    /// Until when reading may rest. The server sends row by row, and every read has its price: where nothing can be delivered
+    /// before a moment anyway, what comes until then is read at once.
+    fn rest(&self) -> Option<Instant> {
+        let in_the_midst = self.state.open.is_some() && self.state.tally.changes >= MANY;
+        self.delivery_due().or_else(|| in_the_midst.then(|| Instant::now() + NAP))
+    }
+
     /// Waits for bytes, acknowledgements, chunks or the clock.
-    async fn wait(&mut self, due: Option<Instant>) -> Result<(), Stop> {
-        let far = Instant::now() + Duration::from_secs(3_600);
+    async fn wait(&mut self) -> Result<(), Stop> {
+        let rest = self.rest();
+        if rest.is_some() {
+            self.link.rest()?;
+        }
         let next_status = self.link.next_status();
         let chunk = async {
             match (&mut self.chunks, &self.waiting) {
@@ -269,9 +284,9 @@ impl Follower {
         };
         let mut chunk_came = None;
         tokio::select! {
-            read = self.link.fill() => read?,
+            read = self.link.fill(), if rest.is_none() => read?,
             () = self.acknowledged.changed.notified() => {}
-            () = sleep_until(due.unwrap_or(far)), if due.is_some() => {}
+            () = sleep_until(rest.unwrap_or(next_status)), if rest.is_some() => {}
             () = sleep_until(next_status) => {}
             () = self.outlet.shut() => return Err(Stop::Shut),
             chunk = chunk => chunk_came = Some(chunk),
@@ -345,8 +360,7 @@ impl Follower {
 
     /// Delivers the slice that waits, once the stream of changes has passed its watermark.
     async fn deliver_chunk_if_due(&mut self) -> Result<(), Stop> {
-        let passed = self.state.open.is_none()
-            && self.waiting.as_ref().is_some_and(|chunk| self.state.seen >= chunk.high);
+        let passed = self.state.open.is_none() && self.waiting.as_ref().is_some_and(|chunk| self.state.seen >= chunk.high);
         if !passed {
             return Ok(());
         }
@@ -420,9 +434,8 @@ impl State {
                 Ok(())
             }
             ReplicationMessage::Data { at, body } => {
-                let change = parse(body).map_err(|error| {
-                    SourceError::new(ErrorKind::Defect, "reading the stream of changes").because(error)
-                })?;
+                let change =
+                    parse(body).map_err(|error| SourceError::new(ErrorKind::Defect, "reading the stream of changes").because(error))?;
                 self.apply(at, change)
             }
         }
@@ -497,13 +510,7 @@ impl State {
         let ordinal = open.changes;
         open.changes += 1;
         let index = self.relations.iter().find(|(oid, _)| *oid == relation)?.1?;
-        let place = Place {
-            commit_micros: open.commit_micros,
-            commit: open.commit.0,
-            at: at.0,
-            ordinal,
-            transaction: open.transaction,
-        };
+        let place = Place { commit_micros: open.commit_micros, commit: open.commit.0, at: at.0, ordinal, transaction: open.transaction };
         let known = self.held.includes(open.commit, ordinal);
         let wanted = !known || self.touched.get(index).is_some_and(Option::is_some);
         wanted.then_some((index, place))
@@ -532,8 +539,7 @@ impl State {
     /// Closes a stream's open batch, where it holds something, and keeps its keys if they are wanted.
     fn close(&mut self, index: usize) -> Result<Option<Closed>, SourceError> {
         let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.is_empty()) else { return Ok(None) };
-        let failed =
-            |error: ArrowError| SourceError::new(ErrorKind::Defect, "closing a batch of changes").because(error);
+        let failed = |error: ArrowError| SourceError::new(ErrorKind::Defect, "closing a batch of changes").because(error);
         let closed = stream.close().map_err(failed)?;
         if let Some(Some(touched)) = self.touched.get_mut(index) {
             touched.add(&closed.batch.rows, &closed.shape.key).map_err(failed)?;
@@ -544,11 +550,8 @@ impl State {
     /// Takes up a table as the stream describes it.
     fn relate(&mut self, relation: Relation, types: Types) -> Result<(), SourceError> {
         let by_number = self.streams.iter().position(|stream| stream.table.oid == relation.oid);
-        let by_name = || {
-            self.streams
-                .iter()
-                .position(|stream| stream.table.schema == relation.schema && stream.table.name == relation.table)
-        };
+        let by_name =
+            || self.streams.iter().position(|stream| stream.table.schema == relation.schema && stream.table.name == relation.table);
         let found = by_number.or_else(by_name);
         self.relations.retain(|(oid, _)| *oid != relation.oid);
         self.relations.push((relation.oid, found));

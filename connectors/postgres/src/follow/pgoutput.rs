@@ -13,14 +13,36 @@ pub(crate) struct Broken {
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
-    Begin { commit: Lsn, commit_micros: i64, transaction: u32 },
-    Commit { end: Lsn },
+    Begin {
+        commit: Lsn,
+        commit_micros: i64,
+        transaction: u32,
+    },
+    Commit {
+        end: Lsn,
+    },
     Relation(Relation),
-    Insert { relation: u32, new: Tuple<'a> },
-    Update { relation: u32, old: Old<'a>, new: Tuple<'a> },
-    Delete { relation: u32, old: Old<'a> },
-    Truncate { relations: Vec<u32> },
-    Message { at: Lsn, prefix: &'a [u8], content: &'a [u8] },
+    Insert {
+        relation: u32,
+        new: Tuple<'a>,
+    },
+    Update {
+        relation: u32,
+        old: Old<'a>,
+        new: Tuple<'a>,
+    },
+    Delete {
+        relation: u32,
+        old: Old<'a>,
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
+    Message {
+        at: Lsn,
+        prefix: &'a [u8],
+        content: &'a [u8],
+    },
     /// Origins and types, which the catalogue tells better.
     Ignored,
 }
@@ -295,9 +317,7 @@ mod tests {
         body.extend(tuple(&old));
         body.push(b'N');
         body.extend(tuple(&new));
-        let Ok(Change::Update { relation: 42, old: Old::Key(before), new: after }) = parse(&body) else {
-            panic!("no update with a key")
-        };
+        let Ok(Change::Update { relation: 42, old: Old::Key(before), new: after }) = parse(&body) else { panic!("no update with a key") };
         assert_eq!(before.cells().collect::<Vec<_>>(), old);
         assert_eq!(after.cells().collect::<Vec<_>>(), new);
     }

@@ -107,10 +107,7 @@ impl Stream {
         let key_names: Vec<_> =
             self.table.key.iter().filter_map(|place| self.table.columns.get(*place)).map(|c| Arc::clone(&c.name)).collect();
         let key = key_names.iter().filter_map(|name| place_of(name)).collect();
-        self.key_cells = key_names
-            .iter()
-            .filter_map(|name| relation.columns.iter().position(|column| column.name == **name))
-            .collect();
+        self.key_cells = key_names.iter().filter_map(|name| relation.columns.iter().position(|column| column.name == **name)).collect();
         if same_shape(&self.shape.columns, &columns) {
             return false;
         }
@@ -125,9 +122,11 @@ impl Stream {
         captured
             .map(|column| {
                 // The table's own definition spells the type as the server does; the stream has only numbers.
-                let known = self.table.columns.iter().find(|known| {
-                    *known.name == *column.name && known.oid == column.oid && known.typmod == column.typmod
-                });
+                let known = self
+                    .table
+                    .columns
+                    .iter()
+                    .find(|known| *known.name == *column.name && known.oid == column.oid && known.typmod == column.typmod);
                 known.cloned().unwrap_or_else(|| catalogue.column(&column.name, column.oid, column.typmod))
             })
             .collect()
@@ -298,9 +297,10 @@ fn value_or_null(cell: Cell<'_>) -> decode::Cell<'_> {
 
 fn same_shape(left: &[ColumnType], right: &[ColumnType]) -> bool {
     left.len() == right.len()
-        && left.iter().zip(right).all(|(left, right)| {
-            left.name == right.name && left.oid == right.oid && left.typmod == right.typmod && left.kind == right.kind
-        })
+        && left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| left.name == right.name && left.oid == right.oid && left.typmod == right.typmod && left.kind == right.kind)
 }
 
 impl Closed {

@@ -40,11 +40,9 @@ impl Again<'_> {
         let stream = &self.table.stream;
         let doing = || format!("reading unchanged values of {stream} again");
         let defect = |error: ArrowError| SourceError::new(ErrorKind::Defect, doing()).because(error);
-        let wanted: Vec<usize> =
-            missing.iter().map(|value| value.column).collect::<BTreeSet<_>>().into_iter().collect();
+        let wanted: Vec<usize> = missing.iter().map(|value| value.column).collect::<BTreeSet<_>>().into_iter().collect();
         let rows = one_per_row(missing);
-        let columns: Vec<ColumnType> =
-            wanted.iter().filter_map(|column| self.shape.columns.get(*column)).cloned().collect();
+        let columns: Vec<ColumnType> = wanted.iter().filter_map(|column| self.shape.columns.get(*column)).cloned().collect();
         let mut decoder = TableDecoder::new(&columns, self.wire);
         let read = self.read(session, &columns, &rows, &mut decoder).await;
         let found_as = read.map_err(|error| error.into_source(doing()).of(stream.clone()))?;
@@ -72,10 +70,8 @@ impl Again<'_> {
         decoder: &mut TableDecoder,
     ) -> Result<Vec<Option<usize>>, WireError> {
         let mut found_as = vec![None; rows.len()];
-        let key: Vec<&ColumnType> =
-            self.shape.key.iter().filter_map(|place| self.shape.columns.get(*place)).collect();
-        let asked: Vec<usize> =
-            (0..rows.len()).filter(|row| !key.is_empty() && rows[*row].key.len() == key.len()).collect();
+        let key: Vec<&ColumnType> = self.shape.key.iter().filter_map(|place| self.shape.columns.get(*place)).collect();
+        let asked: Vec<usize> = (0..rows.len()).filter(|row| !key.is_empty() && rows[*row].key.len() == key.len()).collect();
         if asked.is_empty() {
             return Ok(found_as);
         }
@@ -111,8 +107,7 @@ fn one_per_row(missing: &[Missing]) -> Vec<&Missing> {
 
 fn statement(table: &Table, columns: &[ColumnType], key: &[&ColumnType]) -> String {
     let select: Vec<_> = columns.iter().map(|column| quote(&column.name)).collect();
-    let condition: Vec<_> =
-        key.iter().enumerate().map(|(place, column)| format!("{} = ${}", quote(&column.name), place + 1)).collect();
+    let condition: Vec<_> = key.iter().enumerate().map(|(place, column)| format!("{} = ${}", quote(&column.name), place + 1)).collect();
     format!("SELECT {} FROM {} WHERE {}", select.join(", "), table.member().sql_name(), condition.join(" AND "))
 }
 

@@ -77,9 +77,7 @@ impl WireError {
     /// What the engine has to know of it. Callers refine what a SQLSTATE means in their own place.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) | Self::Closed | Self::Silent(_) => {
-                ErrorKind::Unreachable
-            }
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) | Self::Closed | Self::Silent(_) => ErrorKind::Unreachable,
             Self::Tls { .. } | Self::NoTls { .. } => ErrorKind::BadConfig,
             Self::Login(_) => ErrorKind::Denied,
             Self::Server(error) => kind_of_sqlstate(&error.code, &error.message),

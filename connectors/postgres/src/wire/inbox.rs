@@ -43,11 +43,7 @@ impl Inbox {
     }
 
     /// Reads once, as much as fits. Ready with the number of bytes; an end of the stream is an error.
-    pub(crate) fn poll_fill(
-        &mut self,
-        link: Pin<&mut impl AsyncRead>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<usize, WireError>> {
+    pub(crate) fn poll_fill(&mut self, link: Pin<&mut impl AsyncRead>, context: &mut Context<'_>) -> Poll<Result<usize, WireError>> {
         self.make_room();
         let mut free = ReadBuf::new(&mut self.buffer[self.end..]);
         ready!(link.poll_read(context, &mut free)).map_err(WireError::Broken)?;

@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::WireError;
 use super::inbox::Message;
 use super::session::Session;
-use super::transport::Transport;
-use super::WireError;
+use super::transport::{Socket, Transport};
 use crate::client::Encryption;
 use crate::config::session_options;
 
@@ -70,8 +70,9 @@ async fn open_link(address: &Address) -> Result<Transport, WireError> {
         let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
         return Ok(Transport::Unix(UnixStream::connect(path).await.map_err(refused)?));
     }
-    let mut link = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(refused)?;
+    let link = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(refused)?;
     link.set_nodelay(true).map_err(refused)?;
+    let mut link = Socket::Watched(link);
     let (tls, required) = match &address.encryption {
         Encryption::Never => return Ok(Transport::Tcp(link)),
         Encryption::IfOffered(tls) => (tls, false),
@@ -123,11 +124,8 @@ async fn log_in(session: &mut Session, address: &Address, purpose: Purpose) -> R
                 session.send_with(|out| frontend::password_message(hash.as_bytes(), out)).await?;
             }
             Step::Scram => {
-                let begun =
-                    sasl::ScramSha256::new(password_of(address)?.as_bytes(), sasl::ChannelBinding::unsupported());
-                session
-                    .send_with(|out| frontend::sasl_initial_response(sasl::SCRAM_SHA_256, begun.message(), out))
-                    .await?;
+                let begun = sasl::ScramSha256::new(password_of(address)?.as_bytes(), sasl::ChannelBinding::unsupported());
+                session.send_with(|out| frontend::sasl_initial_response(sasl::SCRAM_SHA_256, begun.message(), out)).await?;
                 scram = Some(begun);
             }
             Step::Continue(data) => {

@@ -17,7 +17,5 @@ pub(crate) use inbox::Message;
 pub(crate) use login::{Address, Purpose};
 pub(crate) use lsn::Lsn;
 pub(crate) use pipeline::Lookup;
-pub(crate) use replication::{
-    EPOCH_MICROS, Identity, ReplicationMessage, StandbyStatus, StartOptions, literal, parse_replication, quote,
-};
-pub(crate) use session::{Row, Session};
+pub(crate) use replication::{EPOCH_MICROS, Identity, ReplicationMessage, StandbyStatus, StartOptions, literal, parse_replication, quote};
+pub(crate) use session::{Eagerness, Row, Session};

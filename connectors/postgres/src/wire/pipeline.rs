@@ -67,11 +67,7 @@ impl Session {
         Ok(())
     }
 
-    async fn read_answers(
-        &mut self,
-        first: usize,
-        found: &mut impl FnMut(usize, &[u8]) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+    async fn read_answers(&mut self, first: usize, found: &mut impl FnMut(usize, &[u8]) -> Result<(), WireError>) -> Result<(), WireError> {
         let mut key = first;
         let mut failure: Option<ServerError> = None;
         loop {

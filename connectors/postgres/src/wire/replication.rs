@@ -83,10 +83,7 @@ impl Session {
     pub(crate) async fn identify(&mut self) -> Result<Identity, WireError> {
         let row = self.row("IDENTIFY_SYSTEM").await?;
         let odd = || WireError::Protocol("IDENTIFY_SYSTEM without an identity".into());
-        Ok(Identity {
-            system_identifier: row.get(0).ok_or_else(odd)?.to_owned(),
-            timeline: row.parse(1).ok_or_else(odd)?,
-        })
+        Ok(Identity { system_identifier: row.get(0).ok_or_else(odd)?.to_owned(), timeline: row.parse(1).ok_or_else(odd)? })
     }
 
     /// Makes a logical slot and exports the snapshot that belongs to it. Waits for transactions that are running.
@@ -101,10 +98,7 @@ impl Session {
         };
         let row = self.row(&sql).await?;
         let odd = || WireError::Protocol("CREATE_REPLICATION_SLOT without a snapshot".into());
-        Ok(CreatedSlot {
-            consistent_point: row.parse(1).ok_or_else(odd)?,
-            snapshot: row.get(2).ok_or_else(odd)?.to_owned(),
-        })
+        Ok(CreatedSlot { consistent_point: row.parse(1).ok_or_else(odd)?, snapshot: row.get(2).ok_or_else(odd)?.to_owned() })
     }
 
     /// Begins the stream of changes. From here on only COPY data pass.

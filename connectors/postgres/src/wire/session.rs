@@ -52,6 +52,15 @@ impl Row {
     }
 }
 
+/// How hard [`Session::fill_now`] looks for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eagerness {
+    /// What the runtime knows of.
+    LookOnce,
+    /// What the system knows of, too.
+    LookTwice,
+}
+
 /// One open connection.
 pub(crate) struct Session {
     link: Transport,
@@ -155,13 +164,24 @@ impl Session {
     ///
     /// # Errors
     /// A broken link.
-    pub(crate) async fn fill_now(&mut self) -> Result<bool, WireError> {
+    pub(crate) async fn fill_now(&mut self, eagerness: Eagerness) -> Result<bool, WireError> {
         if self.try_fill().await? {
             return Ok(true);
+        }
+        if eagerness == Eagerness::LookOnce {
+            return Ok(false);
         }
         // The runtime learns of new bytes only when it polls the system; one turn tells a dry socket from a busy one.
         tokio::task::yield_now().await;
         self.try_fill().await
+    }
+
+    /// Lets bytes pile up unnoticed until the session is used again.
+    ///
+    /// # Errors
+    /// A broken link.
+    pub(crate) fn rest(&mut self) -> Result<(), WireError> {
+        self.link.rest().map_err(WireError::Broken)
     }
 
     async fn try_fill(&mut self) -> Result<bool, WireError> {
@@ -173,10 +193,7 @@ impl Session {
     }
 
     /// Writes messages that `encode` appends, and flushes.
-    pub(super) async fn send_with(
-        &mut self,
-        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
-    ) -> Result<(), WireError> {
+    pub(super) async fn send_with(&mut self, encode: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), WireError> {
         self.outbox.clear();
         encode(&mut self.outbox).map_err(|error| WireError::Protocol(format!("cannot encode a message: {error}")))?;
         self.link.write_all(&self.outbox).await.map_err(WireError::Broken)?;

@@ -57,12 +57,8 @@ async fn a_transaction_that_began_before_the_stream_was_added_is_not_lost() {
     // The announcement comes; then the table is published, and its reader waits for the open transaction.
     replica.one(&mut run).await;
     loop {
-        let published = rig
-            .admin
-            .query_one("SELECT count(*) FROM pg_publication_tables WHERE tablename = 'moi'", &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0);
+        let published =
+            rig.admin.query_one("SELECT count(*) FROM pg_publication_tables WHERE tablename = 'moi'", &[]).await.unwrap().get::<_, i64>(0);
         if published == 1 {
             break;
         }

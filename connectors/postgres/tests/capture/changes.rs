@@ -87,8 +87,7 @@ async fn an_unchanged_toasted_value_is_filled_from_the_old_image_or_read_again()
     let batches = batches_until(&mut run, "public.b", "99").await;
     assert_eq!(sizes(&batches), [3001, 3002, 3]);
     // In one transaction the row is gone before it can be read again.
-    rig.run("BEGIN; UPDATE a SET n = 2 WHERE id = 3; DELETE FROM a WHERE id = 3; INSERT INTO a VALUES (100, 0, ''); COMMIT")
-        .await;
+    rig.run("BEGIN; UPDATE a SET n = 2 WHERE id = 3; DELETE FROM a WHERE id = 3; INSERT INTO a VALUES (100, 0, ''); COMMIT").await;
     let batches = batches_until(&mut run, "public.a", "100").await;
     let faults = &batches[0].faults;
     assert_eq!(faults.len(), 1);

@@ -9,7 +9,9 @@ mod handoff;
 mod own_server;
 mod replica;
 mod rig;
+mod scanning;
 mod slot;
 #[path = "../main/source.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod source;
+mod speed;

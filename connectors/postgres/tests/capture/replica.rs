@@ -87,8 +87,7 @@ impl Replica {
     /// Compares with the table itself: its columns as text in order.
     pub(crate) async fn assert_same(&self, client: &Client, stream: &str) {
         let columns = client.prepare(&format!("SELECT * FROM {stream}")).await.unwrap();
-        let list: Vec<_> =
-            columns.columns().iter().map(|column| format!("coalesce(\"{}\"::text, '∅')", column.name())).collect();
+        let list: Vec<_> = columns.columns().iter().map(|column| format!("coalesce(\"{}\"::text, '∅')", column.name())).collect();
         let query = format!("SELECT {}, concat_ws('|', {}) FROM {stream}", list[0], list.join(", "));
         let source: BTreeMap<String, String> =
             client.query(&query, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -96,8 +95,7 @@ impl Replica {
         let mine = self.rows.get(stream).unwrap_or(&empty);
         let missing: Vec<_> = source.keys().filter(|key| !mine.contains_key(*key)).take(5).collect();
         let extra: Vec<_> = mine.keys().filter(|key| !source.contains_key(*key)).take(5).collect();
-        let different: Vec<_> =
-            source.iter().filter(|(key, row)| mine.get(*key).is_some_and(|mine| mine != *row)).take(5).collect();
+        let different: Vec<_> = source.iter().filter(|(key, row)| mine.get(*key).is_some_and(|mine| mine != *row)).take(5).collect();
         assert!(
             missing.is_empty() && extra.is_empty() && different.is_empty(),
             "{stream}: missing {missing:?}, extra {extra:?}, different {different:?}"

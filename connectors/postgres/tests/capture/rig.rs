@@ -45,21 +45,13 @@ impl Rig {
     }
 
     pub(crate) async fn connector_with(&self, streams: &[&str], over: Value) -> Arc<Postgres> {
-        let mut config =
-            json!({"host": "127.0.0.1", "port": self.server.port, "database": "postgres", "user": "postgres"});
+        let mut config = json!({"host": "127.0.0.1", "port": self.server.port, "database": "postgres", "user": "postgres"});
         for (key, value) in over.as_object().unwrap() {
             config[key] = value.clone();
         }
-        let streams = streams
-            .iter()
-            .map(|stream| StreamRequest { stream: StreamName::new(stream).unwrap(), columns: Vec::new() })
-            .collect();
-        let context = OpenContext {
-            system: SystemName::new("mot-cua").unwrap(),
-            streams,
-            limits: self.limits,
-            directory: ".".into(),
-        };
+        let streams =
+            streams.iter().map(|stream| StreamRequest { stream: StreamName::new(stream).unwrap(), columns: Vec::new() }).collect();
+        let context = OpenContext { system: SystemName::new("mot-cua").unwrap(), streams, limits: self.limits, directory: ".".into() };
         Arc::new(Postgres::open(serde_json::from_value(config).unwrap(), context).await.unwrap())
     }
 }
