@@ -14,9 +14,7 @@ use crate::connector::{Postgres, major_version};
 use crate::decode::Wire;
 use crate::follow::{FollowSetup, WAL_PARTITION, WalPosition, follow, now_micros};
 use crate::slot::{self, Member, Publishing, SLOT_PARTITION, SlotIdentity};
-use crate::snapshot::{
-    Ended, Incremental, Initial, SNAPSHOT_PREFIX, StreamSnapshot, Unfinished, plan_parts, read_initial,
-};
+use crate::snapshot::{Ended, Incremental, Initial, SNAPSHOT_PREFIX, StreamSnapshot, Unfinished, plan_parts, read_initial};
 use crate::table::{Table, load_tables};
 use crate::types::{Catalogue, all_binary};
 use crate::wire::{Lsn, Purpose, Session, WireError};
@@ -47,9 +45,7 @@ impl<'a> Capture<'a> {
         let mut sql = source.session().await?;
         let major = major_version(&mut sql).await?;
         // DDL on a publication must not queue behind a lock for ever, and everyone else behind it.
-        sql.query("SET lock_timeout = '30s'")
-            .await
-            .map_err(|error| error.into_source("preparing a session"))?;
+        sql.query("SET lock_timeout = '30s'").await.map_err(|error| error.into_source("preparing a session"))?;
         let client = source.server.connection().await?;
         let catalogue = Catalogue::load(&client).await?;
         let tables = load_tables(&client, &catalogue, &source.context.streams).await?;
@@ -146,8 +142,7 @@ impl<'a> Capture<'a> {
         self.source.acknowledged.reset(&from);
         self.check_server(&identity, &position, &snapshots).await?;
         let announced = self.announce(&mut snapshots, &position).await?;
-        if !announced.is_empty() && self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint: announced }).await.is_err()
-        {
+        if !announced.is_empty() && self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint: announced }).await.is_err() {
             return Ok(());
         }
         // Only now that the checkpoint knows of them may the added tables appear in the stream of changes.
@@ -184,13 +179,9 @@ impl<'a> Capture<'a> {
         let mut walsender = Session::connect(&self.source.address, Purpose::Replication).await.map_err(failed)?;
         let server = walsender.identify().await.map_err(failed)?;
         walsender.close().await;
-        let needed = snapshots
-            .values()
-            .filter(|snapshot| !snapshot.complete)
-            .map(|snapshot| snapshot.start_lsn)
-            .fold(position.resume_lsn, Lsn::min);
-        slot::check_resumable(&mut self.sql, identity, &server, needed, self.source.context.system.as_str(), self.major)
-            .await
+        let needed =
+            snapshots.values().filter(|snapshot| !snapshot.complete).map(|snapshot| snapshot.start_lsn).fold(position.resume_lsn, Lsn::min);
+        slot::check_resumable(&mut self.sql, identity, &server, needed, self.source.context.system.as_str(), self.major).await
     }
 
     /// Enters streams that the checkpoint does not know, and forgets those that are not wanted any more.
@@ -214,11 +205,8 @@ impl<'a> Capture<'a> {
             snapshots.insert(table.stream.to_string(), state);
         }
         let requested = self.source.requested();
-        let unwanted: Vec<String> = snapshots
-            .keys()
-            .filter(|stream| !requested.iter().any(|requested| requested.as_str() == stream.as_str()))
-            .cloned()
-            .collect();
+        let unwanted: Vec<String> =
+            snapshots.keys().filter(|stream| !requested.iter().any(|requested| requested.as_str() == stream.as_str())).cloned().collect();
         for stream in unwanted {
             info!(stream, "stream removed");
             news.remove(format!("{SNAPSHOT_PREFIX}{stream}"));

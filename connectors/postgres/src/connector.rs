@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hub_sdk::model::{ChangeBatch, Checkpoint, SnapshotMark, StreamName};
 use hub_sdk::{
-    Abilities, ConfigFault, Connector, ErrorKind, OpenContext, Outlet, Probe, Progress, SourceError, SourceGauge,
-    StreamRequest, StreamShape,
+    Abilities, ConfigFault, Connector, ErrorKind, OpenContext, Outlet, Probe, Progress, SourceError, SourceGauge, StreamRequest,
+    StreamShape,
 };
 use tokio::sync::Mutex;
 
@@ -157,9 +157,7 @@ impl Postgres {
         let asked = self.context.streams.iter().find(|request| request.stream == *stream).cloned();
         let request = asked.unwrap_or_else(|| StreamRequest { stream: stream.clone(), columns: Vec::new() });
         let tables = load_tables(&client, &catalogue, &[request]).await?;
-        tables.into_iter().next().ok_or_else(|| {
-            SourceError::new(ErrorKind::Defect, "reading the definition of a table").of(stream.clone())
-        })
+        tables.into_iter().next().ok_or_else(|| SourceError::new(ErrorKind::Defect, "reading the definition of a table").of(stream.clone()))
     }
 
     /// An SQL session of our own client.

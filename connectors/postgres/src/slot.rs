@@ -88,16 +88,11 @@ pub(crate) async fn check_resumable(
     let doing = || format!("resuming slot {} from {resume}", held.slot);
     if held.system_identifier != server.system_identifier {
         return Err(SourceError::new(ErrorKind::Mismatch, doing())
-            .because(format!(
-                "the checkpoint is of server {}, this is server {}",
-                held.system_identifier, server.system_identifier
-            ))
+            .because(format!("the checkpoint is of server {}, this is server {}", held.system_identifier, server.system_identifier))
             .advise(format!("point the configuration at the right server, or {}", way_out())));
     }
     let Some(facts) = inspect(sql, &held.slot, major).await? else {
-        return Err(SourceError::new(ErrorKind::PositionLost, doing())
-            .because("the slot does not exist any more")
-            .advise(way_out()));
+        return Err(SourceError::new(ErrorKind::PositionLost, doing()).because("the slot does not exist any more").advise(way_out()));
     };
     if held.timeline != server.timeline && !facts.failover {
         return Err(SourceError::new(ErrorKind::Mismatch, doing())
@@ -192,11 +187,8 @@ pub(crate) async fn publish(
                 .advise(format!("take a new snapshot: hub run … --resnapshot {system}")));
         }
         let tables: Vec<_> = members.iter().map(Member::as_published).collect();
-        let create = format!(
-            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
-            quote(publication),
-            tables.join(", ")
-        );
+        let create =
+            format!("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)", quote(publication), tables.join(", "));
         sql.query(&create).await.map_err(failed)?;
         info!(publication, tables = members.len(), "publication made");
         return Ok(members.iter().map(|member| member.stream.clone()).collect());
@@ -250,8 +242,7 @@ async fn change_members(
         info!(publication, stream = %member.stream, "table added to the publication");
         added.push(member.stream.clone());
     }
-    let wanted: BTreeSet<(&str, &str)> =
-        members.iter().map(|member| (member.schema.as_str(), member.table.as_str())).collect();
+    let wanted: BTreeSet<(&str, &str)> = members.iter().map(|member| (member.schema.as_str(), member.table.as_str())).collect();
     for (schema, table) in present.difference(&wanted) {
         let dropped = alter(sql, publication, &format!("DROP TABLE {}.{}", quote(schema), quote(table))).await;
         // Whoever made the publication may keep more in it than we read; those rows are passed over.
@@ -324,11 +315,7 @@ impl Forecast {
 }
 
 /// Lag and health of the slot.
-pub(crate) async fn gauges(
-    sql: &mut Session,
-    slot: &str,
-    forecast: &Forecast,
-) -> Result<Vec<SourceGauge>, SourceError> {
+pub(crate) async fn gauges(sql: &mut Session, slot: &str, forecast: &Forecast) -> Result<Vec<SourceGauge>, SourceError> {
     let rows = sql
         .query(&format!(
             "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), \

@@ -30,12 +30,7 @@ pub(crate) struct Table {
 impl Table {
     /// The table as a member of the publication.
     pub(crate) fn member(&self) -> Member {
-        Member {
-            stream: self.stream.clone(),
-            schema: self.schema.clone(),
-            table: self.name.clone(),
-            partitioned: self.partitioned,
-        }
+        Member { stream: self.stream.clone(), schema: self.schema.clone(), table: self.name.clone(), partitioned: self.partitioned }
     }
 
     /// Whether a column is captured: asked for, or part of the key.
@@ -66,11 +61,7 @@ const TABLE: &str = "
 ///
 /// # Errors
 /// [`ErrorKind::StreamBroken`] with the stream where a table is not there; what [`classify`] makes of other answers.
-pub(crate) async fn load_tables(
-    client: &Client,
-    catalogue: &Catalogue,
-    requests: &[StreamRequest],
-) -> Result<Vec<Table>, SourceError> {
+pub(crate) async fn load_tables(client: &Client, catalogue: &Catalogue, requests: &[StreamRequest]) -> Result<Vec<Table>, SourceError> {
     let mut tables = Vec::with_capacity(requests.len());
     for request in requests {
         tables.push(load_table(client, catalogue, request).await?);
@@ -116,12 +107,8 @@ async fn load_table(client: &Client, catalogue: &Catalogue, request: &StreamRequ
     table.columns = all
         .into_iter()
         .filter(|column| !generated.iter().any(|name| *name == *column.name))
-        .filter(|column| {
-            request.columns.is_empty()
-                || request.columns.iter().chain(&key).any(|wanted| *wanted == *column.name)
-        })
+        .filter(|column| request.columns.is_empty() || request.columns.iter().chain(&key).any(|wanted| *wanted == *column.name))
         .collect();
-    table.key =
-        key.iter().filter_map(|name| table.columns.iter().position(|column| *column.name == **name)).collect();
+    table.key = key.iter().filter_map(|name| table.columns.iter().position(|column| *column.name == **name)).collect();
     Ok(table)
 }

@@ -28,7 +28,8 @@ impl Decoder {
         let mut ids = [0; 2];
         for (id, part) in ids.iter_mut().zip(["value", "key"]) {
             let subject = format!("{topic}-{part}");
-            let latest = self.registry.latest(&subject).await.map_err(|error| Failure::unavailable(format!("asking for {subject}"), error))?;
+            let latest =
+                self.registry.latest(&subject).await.map_err(|error| Failure::unavailable(format!("asking for {subject}"), error))?;
             let missing = || Failure::Unavailable(format!("the registry has no subject {subject}: the hub has not published it yet"));
             *id = latest.ok_or_else(missing)?.id;
         }
@@ -137,8 +138,7 @@ fn time(micros: i64) -> Value {
 /// Microseconds since 1970 as ISO 8601; beyond what a calendar holds, the number.
 fn instant(micros: Option<i64>, zone: &str) -> Value {
     let Some(micros) = micros else { return Value::Null };
-    timestamp_us_to_datetime(micros)
-        .map_or_else(|| micros.into(), |at| format!("{}{zone}", at.format("%Y-%m-%dT%H:%M:%S%.f")).into())
+    timestamp_us_to_datetime(micros).map_or_else(|| micros.into(), |at| format!("{}{zone}", at.format("%Y-%m-%dT%H:%M:%S%.f")).into())
 }
 
 /// A big-endian two's complement number; canonical decimals have at most 38 digits.

@@ -3,13 +3,20 @@
 use std::io::{IsTerminal, Write};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table, TableComponent};
+
+/// Columns of a table whose width no terminal decides.
+const WIDTH: u16 = 160;
 
 /// An empty table with these headings.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
     table
 }
 

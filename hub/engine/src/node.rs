@@ -110,8 +110,7 @@ impl Node {
     /// [`RunError::BadSystem`] when its name cannot be used.
     pub async fn put(&self, desired: Desired) -> Result<(), RunError> {
         let name = desired.spec.system.clone();
-        let system = SystemName::new(&name)
-            .map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
+        let system = SystemName::new(&name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
         if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired == desired)) {
             return Ok(());
         }
@@ -176,8 +175,7 @@ impl Node {
     /// What the source says. The checkpoint is removed only after the source let go.
     pub async fn delete(&self, desired: &Desired) -> Result<(), RunError> {
         let name = &desired.spec.system;
-        let system =
-            SystemName::new(name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
+        let system = SystemName::new(name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
         self.halt(name).await;
         open(&self.shared, desired, &system).await?.release().await?;
         self.forget(&system).await

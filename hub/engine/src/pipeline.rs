@@ -80,13 +80,7 @@ impl Pipeline {
         Ok(Processed { blocks, tally })
     }
 
-    fn collect(
-        &mut self,
-        batch: &ChangeBatch,
-        output: Output,
-        now_micros: i64,
-        blocks: &mut Vec<Block>,
-    ) -> Result<(), RunError> {
+    fn collect(&mut self, batch: &ChangeBatch, output: Output, now_micros: i64, blocks: &mut Vec<Block>) -> Result<(), RunError> {
         if !output.rejects.is_empty() {
             let block = self
                 .rejects

@@ -178,7 +178,11 @@ pub(crate) async fn system(
     let schema_id = register(shared, &format!("{rejects_topic}-value"), reject::SCHEMA).await?;
     Ok(Prepared {
         system: system.clone(),
-        connector: shared.kinds.iter().find(|kind| kind.name == desired.spec.connector).map_or_else(|| desired.spec.connector.clone(), |kind| kind.source.to_owned()),
+        connector: shared
+            .kinds
+            .iter()
+            .find(|kind| kind.name == desired.spec.connector)
+            .map_or_else(|| desired.spec.connector.clone(), |kind| kind.source.to_owned()),
         database: desired.spec.config.get("database").and_then(|name| name.as_str()).unwrap_or_default().to_owned(),
         streams,
         codes,
@@ -256,13 +260,7 @@ fn rejects_spec(name: &str, shared: &Shared) -> TopicSpec {
     if let Some(retention) = shared.topic_defaults.settings.get("retention.ms") {
         settings.insert("retention.ms".to_owned(), retention.clone());
     }
-    TopicSpec {
-        name: name.to_owned(),
-        partitions: 1,
-        replication: shared.kafka.replication,
-        cleanup: KafkaCleanup::Delete,
-        settings,
-    }
+    TopicSpec { name: name.to_owned(), partitions: 1, replication: shared.kafka.replication, cleanup: KafkaCleanup::Delete, settings }
 }
 
 fn report_differences(facts: &[TopicFacts]) {

@@ -178,9 +178,9 @@ fn spawn_gauges(connector: Arc<dyn DynConnector>, metrics: SystemMetrics) -> Joi
         loop {
             period.tick().await;
             match connector.gauges().await {
-                Ok(gauges) => metrics.set_source_gauges(gauges.iter().map(|gauge| {
-                    (gauge.name, gauge.label.as_ref().map(|(name, value)| (*name, value.as_str())), gauge.value)
-                })),
+                Ok(gauges) => metrics.set_source_gauges(
+                    gauges.iter().map(|gauge| (gauge.name, gauge.label.as_ref().map(|(name, value)| (*name, value.as_str())), gauge.value)),
+                ),
                 Err(error) => tracing::debug!(error = %error.report(), "source gauges cannot be read"),
             }
             for progress in connector.progress() {

@@ -214,11 +214,7 @@ mod tests {
             settings: BTreeMap::from([("a".into(), "1".into()), ("b".into(), "1".into())]),
             ..TopicSettings::default()
         };
-        let own = TopicSettings {
-            partitions: Some(6),
-            settings: BTreeMap::from([("b".into(), "2".into())]),
-            ..TopicSettings::default()
-        };
+        let own = TopicSettings { partitions: Some(6), settings: BTreeMap::from([("b".into(), "2".into())]), ..TopicSettings::default() };
         let merged = own.or(&defaults);
         assert_eq!(merged.partitions, Some(6));
         assert_eq!(merged.cleanup, Some(Cleanup::Compact));

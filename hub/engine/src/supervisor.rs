@@ -126,9 +126,8 @@ pub(crate) async fn open(shared: &Shared, desired: &Desired, system: &SystemName
         .iter()
         .find(|kind| kind.name == spec.connector)
         .ok_or_else(|| bad(format!("this node has no connector {}", spec.connector)))?;
-    let config = (shared.secrets)(&spec.config, Path::new(&desired.directory)).map_err(|why| {
-        SourceError::new(ErrorKind::Denied, format!("resolving the secrets of {system}")).because(why)
-    })?;
+    let config = (shared.secrets)(&spec.config, Path::new(&desired.directory))
+        .map_err(|why| SourceError::new(ErrorKind::Denied, format!("resolving the secrets of {system}")).because(why))?;
     let mut streams = Vec::with_capacity(spec.streams.len());
     for stream in &spec.streams {
         streams.push(StreamRequest {

@@ -108,7 +108,7 @@ async fn small(lane: &Lane, session: &Session, rows: usize, every: Duration, cou
             session: session.clone(),
             blocks: vec![block.clone()],
             checkpoint,
-            done: Box::new(move |outcome| drop(told.send((outcome.map(|_| sent.elapsed()), )))),
+            done: Box::new(move |outcome| drop(told.send((outcome.map(|_| sent.elapsed()),)))),
             held: Box::new(()),
         })
         .await;

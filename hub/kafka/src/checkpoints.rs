@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hub_model::{Checkpoint, SystemName};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
 
-use crate::client::{HubContext, partition_count};
+use crate::client::{HubContext, Probe, explained, partition_count};
 use crate::reader::BorrowedRecord;
 use crate::{Cleanup, Error, KafkaConfig, ReadPlan, Reader, Start, TopicSpec, Until};
 
@@ -107,13 +107,7 @@ fn each(
     doing: &str,
     mut visit: impl FnMut(SystemName, &str, Option<serde_json::Value>),
 ) -> Result<(), Error> {
-    let plan = ReadPlan {
-        topic: topic.to_owned(),
-        partition,
-        start: Start::Beginning,
-        until: Until::Settled(patience(config)),
-        key: None,
-    };
+    let plan = ReadPlan { topic: topic.to_owned(), partition, start: Start::Beginning, until: Until::Settled(patience(config)), key: None };
     Reader::open(config, plan)?.each(|record| {
         let bad = |what: &str| Error::BadRecord {
             doing: doing.to_owned(),
@@ -144,10 +138,7 @@ pub(crate) fn key(system: &SystemName, partition: &str) -> String {
 
 /// The Kafka partition that holds a system's records: FNV-1a of its name, stable for ever.
 pub(crate) fn partition_of(system: &SystemName, partitions: i32) -> i32 {
-    let hash = system
-        .as_str()
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = system.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     i32::try_from(hash % u32::try_from(partitions.max(1)).unwrap_or(1)).unwrap_or(0)
 }
 
@@ -155,8 +146,8 @@ pub(crate) fn partition_of(system: &SystemName, partitions: i32) -> i32 {
 pub(crate) fn count_partitions(config: &KafkaConfig, topic: &str, doing: &str) -> Result<i32, Error> {
     let context = HubContext::default();
     let fail = |error| Error::new(config, &context, doing, error);
-    let consumer: BaseConsumer<HubContext> = config.client().create_with_context(context.clone()).map_err(fail)?;
-    partition_count(consumer.client(), topic)
+    let consumer: Probe = config.client().create_with_context(context.clone()).map_err(fail)?;
+    explained(&consumer, partition_count(consumer.client(), topic))
         .map_err(fail)?
         .ok_or_else(|| Error::NoTopic { doing: doing.to_owned(), topic: topic.to_owned() })
 }

@@ -1,11 +1,12 @@
 //! What all Kafka clients of the hub share: librdkafka's log goes to tracing, and its last reason is kept for errors.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
 
 /// The callbacks of a client.
@@ -38,6 +39,9 @@ impl ClientContext for HubContext {
     }
 
     fn error(&self, error: RdError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::debug!(target: "librdkafka", %error, reason, "client error");
         let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         let mut last = self.last_reason.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +57,20 @@ impl ClientContext for HubContext {
 impl ConsumerContext for HubContext {}
 
 /// How long a question to the brokers may take before it counts as unanswered.
-pub(crate) const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// A client that is only asked questions.
+pub(crate) type Probe = BaseConsumer<HubContext>;
+
+/// Serves what librdkafka has to say when a question failed, so that the context knows the reason.
+pub(crate) fn explained<T>(probe: &Probe, answer: Result<T, RdError>) -> Result<T, RdError> {
+    let until = Instant::now() + Duration::from_millis(200);
+    // A poll that has served a log line looks like one that found nothing: only the clock ends this.
+    while answer.is_err() && probe.context().last_reason().is_none() && Instant::now() < until {
+        probe.poll(Duration::from_millis(5));
+    }
+    answer
+}
 
 /// Partitions of a topic; `None` where it does not exist (yet).
 pub(crate) fn partition_count<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Option<i32>, RdError> {

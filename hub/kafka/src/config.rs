@@ -274,8 +274,7 @@ impl KafkaConfig {
 
 impl TlsConfig {
     fn apply(&self, client: &mut ClientConfig) {
-        let files =
-            [("ssl.ca.location", &self.ca), ("ssl.certificate.location", &self.cert), ("ssl.key.location", &self.key)];
+        let files = [("ssl.ca.location", &self.ca), ("ssl.certificate.location", &self.cert), ("ssl.key.location", &self.key)];
         for (key, file) in files {
             if let Some(file) = file {
                 client.set(key, file.to_string_lossy());
@@ -284,9 +283,7 @@ impl TlsConfig {
         match self.verify {
             Verify::Full => client.set("ssl.endpoint.identification.algorithm", "https"),
             Verify::Authority => client.set("ssl.endpoint.identification.algorithm", "none"),
-            Verify::None => client
-                .set("enable.ssl.certificate.verification", "false")
-                .set("ssl.endpoint.identification.algorithm", "none"),
+            Verify::None => client.set("enable.ssl.certificate.verification", "false").set("ssl.endpoint.identification.algorithm", "none"),
         };
     }
 }
@@ -317,9 +314,7 @@ fn is_address(text: &str) -> bool {
 }
 
 fn is_topic_part(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 100
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    !text.is_empty() && text.len() <= 100 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -348,10 +343,8 @@ mod tests {
 
     #[test]
     fn a_password_is_shown_nowhere() {
-        let config = read(
-            r#"{"brokers": "a:1", "tls": {}, "sasl": {"mechanism": "SCRAM-SHA-512", "user": "hub", "password": "hunter2"}}"#,
-        )
-        .unwrap();
+        let config =
+            read(r#"{"brokers": "a:1", "tls": {}, "sasl": {"mechanism": "SCRAM-SHA-512", "user": "hub", "password": "hunter2"}}"#).unwrap();
         let shown = format!("{config:?} {:?}", config.client());
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(config.client().get("sasl.password"), Some("hunter2"));
@@ -366,15 +359,8 @@ mod tests {
         )
         .unwrap();
         let places: Vec<_> = config.check().into_iter().map(|fault| fault.path).collect();
-        let expected = [
-            "brokers",
-            "topic_prefix",
-            "replication",
-            "transaction_timeout_ms",
-            "max_record_bytes",
-            "tls.key",
-            "properties.acks",
-        ];
+        let expected =
+            ["brokers", "topic_prefix", "replication", "transaction_timeout_ms", "max_record_bytes", "tls.key", "properties.acks"];
         assert_eq!(places, expected);
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaResult;
 
-use crate::client::{ANSWER_WITHIN, HubContext, partition_count};
+use crate::client::{ANSWER_WITHIN, HubContext, Probe, explained, partition_count};
 use crate::{Error, KafkaConfig};
 
 /// First and next offset of one partition.
@@ -30,14 +31,14 @@ pub fn end_offsets(config: &KafkaConfig, topic: &str) -> Result<Vec<EndOffsets>,
     let uncommitted = probe(config, Isolation::Uncommitted, &doing)?;
     let context = committed.context().clone();
     let fail = |error| Error::new(config, &context, doing.clone(), error);
-    let count = partition_count(committed.client(), topic)
+    let count = explained(&committed, partition_count(committed.client(), topic))
         .map_err(fail)?
         .ok_or_else(|| Error::NoTopic { doing: doing.clone(), topic: topic.to_owned() })?;
     let mut ends = Vec::new();
     for partition in 0..count {
         // Committed first: a transaction that ends in between cannot make it larger than the end.
-        let (low, stable) = committed.fetch_watermarks(topic, partition, ANSWER_WITHIN).map_err(fail)?;
-        let (_, end) = uncommitted.fetch_watermarks(topic, partition, ANSWER_WITHIN).map_err(fail)?;
+        let (low, stable) = ask(&committed, topic, partition).map_err(fail)?;
+        let (_, end) = ask(&uncommitted, topic, partition).map_err(fail)?;
         ends.push(EndOffsets { partition, low, committed: stable, end });
     }
     Ok(ends)
@@ -60,9 +61,9 @@ pub(crate) fn wait_until_settled(
     let fail = |error| Error::new(config, &context, doing, error);
     let until = Instant::now() + within;
     for partition in partitions {
-        let (_, target) = uncommitted.fetch_watermarks(topic, *partition, ANSWER_WITHIN).map_err(fail)?;
+        let (_, target) = ask(&uncommitted, topic, *partition).map_err(fail)?;
         let mut pause = Duration::from_millis(2);
-        while committed.fetch_watermarks(topic, *partition, ANSWER_WITHIN).map_err(fail)?.1 < target {
+        while ask(&committed, topic, *partition).map_err(fail)?.1 < target {
             if Instant::now() > until {
                 return Err(Error::HeldBack { doing: doing.to_owned(), topic: topic.to_owned(), partition: *partition });
             }
@@ -73,6 +74,10 @@ pub(crate) fn wait_until_settled(
     Ok(())
 }
 
+fn ask(probe: &Probe, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+    explained(probe, probe.fetch_watermarks(topic, partition, ANSWER_WITHIN))
+}
+
 #[derive(Clone, Copy)]
 enum Isolation {
     Committed,
@@ -80,12 +85,15 @@ enum Isolation {
 }
 
 /// A consumer that is only asked questions.
-fn probe(config: &KafkaConfig, isolation: Isolation, doing: &str) -> Result<BaseConsumer<HubContext>, Error> {
+fn probe(config: &KafkaConfig, isolation: Isolation, doing: &str) -> Result<Probe, Error> {
     let context = HubContext::default();
     let mut client = config.client();
-    client.set("isolation.level", match isolation {
-        Isolation::Committed => "read_committed",
-        Isolation::Uncommitted => "read_uncommitted",
-    });
+    client.set(
+        "isolation.level",
+        match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        },
+    );
     client.create_with_context(context.clone()).map_err(|error| Error::new(config, &context, doing, error))
 }

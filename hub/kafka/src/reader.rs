@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{HubContext, partition_count};
+use crate::client::{HubContext, explained, partition_count};
 use crate::error::{Class, class_of};
 use crate::offsets::wait_until_settled;
 use crate::{Error, KafkaConfig};
@@ -119,9 +119,8 @@ impl Reader {
         let context = HubContext::default();
         let doing = format!("opening topic {}", plan.topic);
         let fail = |error| Error::new(config, &context, doing.clone(), error);
-        let consumer: BaseConsumer<HubContext> =
-            reader_client(config, plan.until).create_with_context(context.clone()).map_err(fail)?;
-        let count = partition_count(consumer.client(), &plan.topic)
+        let consumer: BaseConsumer<HubContext> = reader_client(config, plan.until).create_with_context(context.clone()).map_err(fail)?;
+        let count = explained(&consumer, partition_count(consumer.client(), &plan.topic))
             .map_err(fail)?
             .ok_or_else(|| Error::NoTopic { doing: doing.clone(), topic: plan.topic.clone() })?;
         let partitions: Vec<i32> = match plan.partition {
@@ -253,9 +252,7 @@ impl BorrowedRecord<'_> {
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let headers = self.message.headers();
         let count = headers.map_or(0, Headers::count);
-        (0..count).filter_map(move |index| {
-            headers?.try_get(index).map(|header| (header.key, header.value.unwrap_or_default()))
-        })
+        (0..count).filter_map(move |index| headers?.try_get(index).map(|header| (header.key, header.value.unwrap_or_default())))
     }
 
     /// A record of one's own.

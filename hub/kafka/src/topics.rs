@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 
-use crate::client::{ANSWER_WITHIN, HubContext, partition_count};
+use crate::client::{ANSWER_WITHIN, HubContext, Probe, explained, partition_count};
 use crate::{Error, KafkaConfig};
 
 /// How a topic sheds old records.
@@ -76,6 +77,8 @@ pub struct Topics {
     config: KafkaConfig,
     context: HubContext,
     admin: AdminClient<HubContext>,
+    /// Asked for metadata: it tells why brokers cannot be used, an admin client does not.
+    probe: Probe,
 }
 
 /// The value Kafka has for `max.message.bytes` unless told otherwise.
@@ -88,9 +91,10 @@ impl Topics {
     /// [`Error::BadConfig`] where librdkafka refuses the settings.
     pub fn connect(config: &KafkaConfig) -> Result<Self, Error> {
         let context = HubContext::default();
-        let admin = AdminClient::from_config_and_context(&config.client(), context.clone())
-            .map_err(|error| Error::new(config, &context, "setting up topic administration", error))?;
-        Ok(Self { config: config.clone(), context, admin })
+        let fail = |error| Error::new(config, &context, "setting up topic administration", error);
+        let admin = AdminClient::from_config_and_context(&config.client(), context.clone()).map_err(fail)?;
+        let probe = config.client().create_with_context(context.clone()).map_err(fail)?;
+        Ok(Self { config: config.clone(), context, admin, probe })
     }
 
     /// Creates the topics that are missing, waits until the brokers know them, and tells what is there.
@@ -103,8 +107,7 @@ impl Topics {
         for spec in specs {
             created.push(self.partitions(&spec.name)?.is_none());
         }
-        let missing: Vec<&TopicSpec> =
-            specs.iter().zip(&created).filter_map(|(spec, missing)| missing.then_some(spec)).collect();
+        let missing: Vec<&TopicSpec> = specs.iter().zip(&created).filter_map(|(spec, missing)| missing.then_some(spec)).collect();
         if !missing.is_empty() {
             self.create(&missing).await?;
         }
@@ -122,7 +125,7 @@ impl Topics {
     /// # Errors
     /// [`Error`] when Kafka cannot be asked. Blocks for at most 15 s.
     pub fn partitions(&self, topic: &str) -> Result<Option<u32>, Error> {
-        let found = partition_count(self.admin.inner(), topic)
+        let found = explained(&self.probe, partition_count(self.probe.client(), topic))
             .map_err(|error| self.error(format!("looking up topic {topic}"), error))?;
         Ok(found.and_then(|count| u32::try_from(count).ok()))
     }
@@ -132,11 +135,8 @@ impl Topics {
     /// # Errors
     /// [`Error`] when Kafka cannot be asked. Blocks for at most 15 s.
     pub fn list(&self) -> Result<Vec<String>, Error> {
-        let metadata = self
-            .admin
-            .inner()
-            .fetch_metadata(None, ANSWER_WITHIN)
-            .map_err(|error| self.error("listing topics", error))?;
+        let metadata =
+            explained(&self.probe, self.probe.fetch_metadata(None, ANSWER_WITHIN)).map_err(|error| self.error("listing topics", error))?;
         let mut names: Vec<String> =
             metadata.topics().iter().map(|topic| topic.name().to_owned()).filter(|name| !name.starts_with("__")).collect();
         names.sort_unstable();
@@ -160,8 +160,7 @@ impl Topics {
 
     async fn create(&self, missing: &[&TopicSpec]) -> Result<(), Error> {
         let new: Vec<NewTopic<'_>> = missing.iter().map(|spec| new_topic(spec)).collect();
-        let results =
-            self.admin.create_topics(&new, &options()).await.map_err(|error| self.error("creating topics", error))?;
+        let results = self.admin.create_topics(&new, &options()).await.map_err(|error| self.error("creating topics", error))?;
         for (topic, code) in results.into_iter().filter_map(Result::err) {
             // Another hub may have been quicker.
             if code != Code::TopicAlreadyExists {
@@ -179,10 +178,7 @@ impl Topics {
                 return Ok(partitions);
             }
             if Instant::now() > until {
-                return Err(self.error(
-                    format!("waiting for topic {topic} to appear"),
-                    RdError::MetadataFetch(Code::OperationTimedOut),
-                ));
+                return Err(self.error(format!("waiting for topic {topic} to appear"), RdError::MetadataFetch(Code::OperationTimedOut)));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -190,19 +186,14 @@ impl Topics {
 
     async fn describe(&self, specs: &[TopicSpec]) -> Result<Vec<ConfigResource>, Error> {
         let mut resources = Vec::with_capacity(specs.len());
-        // One request holds at most one resource per call in librdkafka's broker routing; topics may share it.
         for chunk in specs.chunks(100) {
-            let asked: Vec<ResourceSpecifier<'_>> =
-                chunk.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
-            let answers = self
-                .admin
-                .describe_configs(&asked, &options())
-                .await
-                .map_err(|error| self.error("reading topic settings", error))?;
+            let asked: Vec<ResourceSpecifier<'_>> = chunk.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
+            let answers =
+                self.admin.describe_configs(&asked, &options()).await.map_err(|error| self.error("reading topic settings", error))?;
             for (answer, spec) in answers.into_iter().zip(chunk) {
-                resources.push(answer.map_err(|code| {
-                    self.error(format!("reading the settings of topic {}", spec.name), RdError::AdminOp(code))
-                })?);
+                resources.push(
+                    answer.map_err(|code| self.error(format!("reading the settings of topic {}", spec.name), RdError::AdminOp(code)))?,
+                );
             }
         }
         Ok(resources)
@@ -248,9 +239,7 @@ fn facts_of(spec: &TopicSpec, created: bool, partitions: u32, found: &ConfigReso
         name: spec.name.clone(),
         created,
         partitions,
-        max_message_bytes: setting("max.message.bytes")
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+        max_message_bytes: setting("max.message.bytes").and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
         compacted: setting("cleanup.policy").is_some_and(|policy| policy.split(',').any(|part| part.trim() == "compact")),
         differences,
     }

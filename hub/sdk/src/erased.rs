@@ -143,6 +143,5 @@ impl Kind {
 fn parse<C: Connector>(config: &Value) -> Result<C::Config, ConfigFault> {
     // serde_path_to_error would give the pointer; the message of serde names the field, which is enough here:
     // `cli` maps it back to a line of the file.
-    serde_json::from_value(config.clone())
-        .map_err(|error| ConfigFault { pointer: String::new(), message: error.to_string() })
+    serde_json::from_value(config.clone()).map_err(|error| ConfigFault { pointer: String::new(), message: error.to_string() })
 }

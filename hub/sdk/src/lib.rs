@@ -4,8 +4,8 @@
 //! `connectors/all` registers connectors as [`Kind`]s; nothing else names them.
 
 mod abilities;
-mod error;
 mod erased;
+mod error;
 mod outlet;
 mod secret;
 mod shape;
@@ -95,20 +95,12 @@ pub trait Connector: Sized + Send + Sync + 'static {
     fn discover(&self) -> impl Future<Output = Result<Vec<StreamShape>, SourceError>> + Send;
 
     /// Reads up to `rows` present rows of a stream, in the same columns and types as [`Connector::capture`] yields.
-    fn sample(
-        &self,
-        stream: &StreamName,
-        rows: usize,
-    ) -> impl Future<Output = Result<hub_model::ChangeBatch, SourceError>> + Send;
+    fn sample(&self, stream: &StreamName, rows: usize) -> impl Future<Output = Result<hub_model::ChangeBatch, SourceError>> + Send;
 
     /// Reads every present row of a stream once, as one consistent view, and leaves nothing behind at the source. Rows are
     /// [`hub_model::Op::Read`]s in the columns and types of [`Connector::capture`]; their `commit_position` is one at or before
     /// the view: a change published with a later one may or may not be in it. Deliveries carry no checkpoint.
-    fn scan(
-        &self,
-        stream: &StreamName,
-        outlet: Outlet,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send {
+    fn scan(&self, stream: &StreamName, outlet: Outlet) -> impl Future<Output = Result<(), SourceError>> + Send {
         drop(outlet);
         let error = SourceError::new(ErrorKind::BadConfig, "reading all rows of a stream").of(stream.clone());
         std::future::ready(Err(error.because(format!("the {} connector cannot read a stream without capturing it", Self::NAME))))

@@ -46,32 +46,23 @@ pub(crate) const CAPTURE_LAG: Metric = metric(
 );
 pub(crate) const CAPTURE_LAG_BYTES: Metric =
     metric("hub_capture_lag_bytes", Gauge, SYSTEM, "Log of the source not yet confirmed, where the source can tell");
-pub(crate) const SNAPSHOT_ROWS: Metric =
-    metric("hub_snapshot_rows", Gauge, STREAM, "Rows read so far by the running or last snapshot");
+pub(crate) const SNAPSHOT_ROWS: Metric = metric("hub_snapshot_rows", Gauge, STREAM, "Rows read so far by the running or last snapshot");
 pub(crate) const SNAPSHOT_EXPECTED: Metric =
     metric("hub_snapshot_expected_rows", Gauge, STREAM, "Rows that the snapshot expects, by the source's estimate");
-pub(crate) const SNAPSHOT_CHUNKS: Metric =
-    metric("hub_snapshot_chunks", Gauge, STREAM, "Chunks into which the snapshot is cut");
+pub(crate) const SNAPSHOT_CHUNKS: Metric = metric("hub_snapshot_chunks", Gauge, STREAM, "Chunks into which the snapshot is cut");
 pub(crate) const SNAPSHOT_CHUNKS_DONE: Metric =
     metric("hub_snapshot_done_chunks", Gauge, STREAM, "Chunks of the snapshot that are durable");
-pub(crate) const BATCH_SECONDS: Metric = metric(
-    "hub_transform_batch_seconds",
-    Histogram,
-    SYSTEM,
-    "Time to normalise and encode one batch",
-);
+pub(crate) const BATCH_SECONDS: Metric = metric("hub_transform_batch_seconds", Histogram, SYSTEM, "Time to normalise and encode one batch");
 pub(crate) const REJECT_ROWS: Metric = metric(
     "hub_reject_rows_total",
     Counter,
     &["system", "reason"],
     "Rows refused by mapping or schema and kept in the rejects topic, by reason code",
 );
-pub(crate) const PUBLISH_ROWS: Metric =
-    metric("hub_publish_rows_total", Counter, STREAM, "Rows committed to Kafka, rejects not counted");
+pub(crate) const PUBLISH_ROWS: Metric = metric("hub_publish_rows_total", Counter, STREAM, "Rows committed to Kafka, rejects not counted");
 pub(crate) const PUBLISH_BYTES: Metric =
     metric("hub_publish_bytes_total", Counter, STREAM, "Bytes of keys and values committed to Kafka, before compression");
-pub(crate) const QUEUE_BYTES: Metric =
-    metric("hub_queue_bytes", Gauge, &[], "Bytes of rows between sources and Kafka now");
+pub(crate) const QUEUE_BYTES: Metric = metric("hub_queue_bytes", Gauge, &[], "Bytes of rows between sources and Kafka now");
 pub(crate) const QUEUE_LIMIT_BYTES: Metric =
     metric("hub_queue_limit_bytes", Gauge, &[], "Bytes of rows that may be between sources and Kafka");
 pub(crate) const STATE: Metric =
@@ -82,34 +73,18 @@ pub(crate) const PROGRESS: Metric = metric(
     SYSTEM,
     "When the system last committed rows or learned that there are none, seconds since 1970",
 );
-pub(crate) const RESTARTS: Metric = metric(
-    "hub_system_restarts_total",
-    Counter,
-    &["system", "reason"],
-    "Restarts of the system from its checkpoint, by kind of error",
-);
-pub(crate) const LANE_TRANSACTIONS: Metric = metric(
-    "hub_lane_transactions_total",
-    Counter,
-    &["lane", "outcome"],
-    "Kafka transactions by outcome: committed or aborted",
-);
+pub(crate) const RESTARTS: Metric =
+    metric("hub_system_restarts_total", Counter, &["system", "reason"], "Restarts of the system from its checkpoint, by kind of error");
+pub(crate) const LANE_TRANSACTIONS: Metric =
+    metric("hub_lane_transactions_total", Counter, &["lane", "outcome"], "Kafka transactions by outcome: committed or aborted");
 pub(crate) const LANE_TRANSACTION_SECONDS: Metric =
     metric("hub_lane_transaction_seconds", Histogram, LANE, "Time from begin to the end of the commit");
-pub(crate) const LANE_TRANSACTION_ROWS: Metric =
-    metric("hub_lane_transaction_rows", Histogram, LANE, "Records in one transaction");
-pub(crate) const LANE_RECOVERIES: Metric = metric(
-    "hub_lane_recoveries_total",
-    Counter,
-    LANE,
-    "Times that the lane had to make its producers anew and fence again",
-);
-pub(crate) const LANE_READY: Metric =
-    metric("hub_lane_ready", Gauge, LANE, "1 while the lane can publish, 0 while it waits for Kafka");
-pub(crate) const PROCESS_RESIDENT: Metric =
-    metric("hub_process_resident_bytes", Gauge, &[], "Resident memory of the process");
-pub(crate) const PROCESS_CPU: Metric =
-    metric("hub_process_cpu_seconds", Gauge, &[], "User and system CPU time that the process has used");
+pub(crate) const LANE_TRANSACTION_ROWS: Metric = metric("hub_lane_transaction_rows", Histogram, LANE, "Records in one transaction");
+pub(crate) const LANE_RECOVERIES: Metric =
+    metric("hub_lane_recoveries_total", Counter, LANE, "Times that the lane had to make its producers anew and fence again");
+pub(crate) const LANE_READY: Metric = metric("hub_lane_ready", Gauge, LANE, "1 while the lane can publish, 0 while it waits for Kafka");
+pub(crate) const PROCESS_RESIDENT: Metric = metric("hub_process_resident_bytes", Gauge, &[], "Resident memory of the process");
+pub(crate) const PROCESS_CPU: Metric = metric("hub_process_cpu_seconds", Gauge, &[], "User and system CPU time that the process has used");
 
 /// All metrics, in the order of the reference page. Gauges that a source reports about itself come beside these, as
 /// `hub_source_<name>{system, …}`.

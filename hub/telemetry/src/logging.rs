@@ -36,8 +36,7 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`] for a filter that does not parse, or a second call.
 pub fn init(format: Format, filter: &str) -> Result<(), LoggingError> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })?;
+    let filter = EnvFilter::try_new(filter).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Pretty => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
 
 use crate::catalogue::{self as names, Kind, Metric};
 use crate::{LaneMetrics, SystemMetrics};
@@ -266,8 +264,7 @@ mod tests {
         let metrics = touched();
         metrics.system("mot-cua").set_state(SystemState::Stopped);
         let text = metrics.render();
-        let set: Vec<_> =
-            text.lines().filter(|line| line.starts_with("hub_system_state{") && line.ends_with(" 1")).collect();
+        let set: Vec<_> = text.lines().filter(|line| line.starts_with("hub_system_state{") && line.ends_with(" 1")).collect();
         assert_eq!(set, [r#"hub_system_state{state="stopped",system="mot-cua"} 1"#]);
     }
 
@@ -279,10 +276,7 @@ mod tests {
         system.set_source_gauges([("slot", Some(("wal_status", "lost")), 1.0), ("slot_lag_bytes", None, 6.0)]);
         let text = metrics.render();
         let series: Vec<_> = text.lines().filter(|line| line.starts_with("hub_source_")).collect();
-        let expected = [
-            r#"hub_source_slot{system="mot-cua",wal_status="lost"} 1"#,
-            r#"hub_source_slot_lag_bytes{system="mot-cua"} 6"#,
-        ];
+        let expected = [r#"hub_source_slot{system="mot-cua",wal_status="lost"} 1"#, r#"hub_source_slot_lag_bytes{system="mot-cua"} 6"#];
         assert_eq!(series, expected, "what is no longer reported is gone");
         metrics.forget_system("mot-cua");
         let text = metrics.render();

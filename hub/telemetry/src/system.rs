@@ -27,8 +27,7 @@ pub enum SystemState {
 
 impl SystemState {
     /// All states, in the order of a system's life.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Snapshot, Self::Running, Self::Retrying, Self::Paused, Self::Stopped];
+    pub const ALL: [Self; 6] = [Self::Starting, Self::Snapshot, Self::Running, Self::Retrying, Self::Paused, Self::Stopped];
 
     /// The state as a label value.
     #[must_use]
@@ -109,9 +108,8 @@ impl SystemMetrics {
     pub fn rejected(&self, reason: &str, rows: usize) {
         let families = &self.inner.families;
         let mut rejects = self.inner.rejects.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = rejects
-            .entry(reason.to_owned())
-            .or_insert_with(|| families.reject_rows.with_label_values(&[&self.inner.system, reason]));
+        let counter =
+            rejects.entry(reason.to_owned()).or_insert_with(|| families.reject_rows.with_label_values(&[&self.inner.system, reason]));
         counter.inc_by(rows as u64);
     }
 
@@ -154,27 +152,19 @@ impl SystemMetrics {
     /// Sets the gauges `hub_source_<name>{system[, label]}` that the source reports about itself, and removes those of
     /// an earlier report that are no longer in it. The first use of a name fixes its label; a use with another one is
     /// dropped with a warning.
-    pub fn set_source_gauges<'a>(
-        &self,
-        report: impl IntoIterator<Item = (&'a str, Option<(&'a str, &'a str)>, f64)>,
-    ) {
+    pub fn set_source_gauges<'a>(&self, report: impl IntoIterator<Item = (&'a str, Option<(&'a str, &'a str)>, f64)>) {
         let mut seen = HashSet::new();
         for (name, label, value) in report {
             let label_names = std::iter::once("system").chain(label.map(|(name, _)| name)).map(str::to_owned).collect();
             let Some(family) = source_family(&self.inner.families, name, label_names) else { continue };
-            let values: Vec<String> = std::iter::once(self.inner.system.as_str())
-                .chain(label.map(|(_, value)| value))
-                .map(str::to_owned)
-                .collect();
+            let values: Vec<String> =
+                std::iter::once(self.inner.system.as_str()).chain(label.map(|(_, value)| value)).map(str::to_owned).collect();
             if let Ok(gauge) = family.get_metric_with_label_values(&values) {
                 gauge.set(value);
                 seen.insert((name.to_owned(), values));
             }
         }
-        let before = std::mem::replace(
-            &mut *self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner),
-            seen.clone(),
-        );
+        let before = std::mem::replace(&mut *self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner), seen.clone());
         remove_source_series(&self.inner.families, before.difference(&seen));
     }
 
@@ -284,8 +274,7 @@ fn source_family(families: &Families, name: &str, label_names: Vec<String>) -> O
     }
     let labels: Vec<&str> = label_names.iter().map(String::as_str).collect();
     let opts = Opts::new(format!("hub_source_{name}"), "Reported by the source's connector about itself");
-    let made = GaugeVec::new(opts, &labels)
-        .and_then(|made| families.registry.register(Box::new(made.clone())).map(|()| made));
+    let made = GaugeVec::new(opts, &labels).and_then(|made| families.registry.register(Box::new(made.clone())).map(|()| made));
     match made {
         Ok(made) => {
             known.insert(name.to_owned(), (label_names, made.clone()));

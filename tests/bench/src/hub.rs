@@ -95,14 +95,6 @@ pub(crate) async fn published() -> u64 {
     status[0]["streams"]["public.item"]["published"].as_u64().unwrap_or(0)
 }
 
-/// The state of the bench's system, as the hub says.
-pub(crate) async fn state() -> String {
-    let Ok(text) = get("127.0.0.1:29464", "/status").await else { return String::new() };
-    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    status[0]["state"].as_str().unwrap_or_default().to_owned()
-}
-
 /// Waits until the hub has published so many records; says when.
 pub(crate) async fn wait_published(count: u64, limit: Duration) -> Outcome<Instant> {
     let started = Instant::now();

@@ -50,7 +50,10 @@ async fn write(stop: Arc<AtomicBool>, written: Arc<AtomicI64>) -> Result<(), Box
     while !stop.load(Ordering::Relaxed) {
         client.batch_execute(&source::insert_sql(next, next + 19)).await?;
         let changed = client
-            .execute("UPDATE item SET so_lan = so_lan + 1 WHERE id IN (SELECT (random() * $1)::bigint FROM generate_series(1, 20))", &[&(next as f64)])
+            .execute(
+                "UPDATE item SET so_lan = so_lan + 1 WHERE id IN (SELECT (random() * $1)::bigint FROM generate_series(1, 20))",
+                &[&(next as f64)],
+            )
             .await?;
         next += 20;
         written.fetch_add(20 + i64::try_from(changed).unwrap_or(0), Ordering::Relaxed);

@@ -87,7 +87,13 @@ async fn rival_latency(rival: &Rival, binary: &Path, options: RunOptions, report
         worker.process.stop().await?;
         throughput::release(&client).await?;
         report.add(&format!("peers.latency.{rate}.p50"), percentile(&ours, 0.5), "ms", Some(percentile(&theirs, 0.5)), Goal::Told);
-        report.add(&format!("peers.latency.{rate}.p99"), percentile(&ours, 0.99), "ms", Some(percentile(&theirs, 0.99)), Goal::RatioAtMost(1.0));
+        report.add(
+            &format!("peers.latency.{rate}.p99"),
+            percentile(&ours, 0.99),
+            "ms",
+            Some(percentile(&theirs, 0.99)),
+            Goal::RatioAtMost(1.0),
+        );
     }
     Ok(())
 }
@@ -160,7 +166,8 @@ impl Rival {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let answer = hub::request(CONNECT, "PUT", "/connectors/bench/config", &connector(&prefix, snapshot_mode, poll_ms).to_string()).await?;
+        let answer =
+            hub::request(CONNECT, "PUT", "/connectors/bench/config", &connector(&prefix, snapshot_mode, poll_ms).to_string()).await?;
         if !answer.contains(" 201 ") {
             return Err(format!("Kafka Connect refuses the connector: {answer}").into());
         }
@@ -169,7 +176,8 @@ impl Rival {
 
     async fn snapshot(&self, client: &Client, rows: i64) -> Outcome<Measure> {
         let worker = self.start("rival-snapshot", "initial", 500).await?;
-        let started = source::wait_for(client, "SELECT true FROM pg_replication_slots WHERE slot_name = 'debezium_bench'", PATIENCE).await?;
+        let started =
+            source::wait_for(client, "SELECT true FROM pg_replication_slots WHERE slot_name = 'debezium_bench'", PATIENCE).await?;
         worker.finish(client, rows, started).await
     }
 
@@ -215,7 +223,10 @@ impl Worker {
 }
 
 fn find_libraries(cache: &Path) -> Option<PathBuf> {
-    let holds = |folder: &PathBuf| std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("connect-runtime")));
+    let holds = |folder: &PathBuf| {
+        std::fs::read_dir(folder)
+            .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("connect-runtime")))
+    };
     let listed = std::fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
     listed.flat_map(|path| [path.join("libs"), path]).find(holds)
 }

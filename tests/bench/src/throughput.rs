@@ -41,7 +41,13 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         let rows = options.rows as f64;
         let ratios: Vec<f64> = ours.iter().zip(&limits).map(|(measure, limit)| limit / measure.seconds).collect();
         let reference = rows / median(limits);
-        report.add(&format!("stream.{}.rate", name.replace(' ', "-")), median(ratios) * reference, "rows/s", Some(reference), Goal::Ratio(0.9));
+        report.add(
+            &format!("stream.{}.rate", name.replace(' ', "-")),
+            median(ratios) * reference,
+            "rows/s",
+            Some(reference),
+            Goal::Ratio(0.9),
+        );
         let cpu = median(ours.iter().map(|measure| measure.cpu).collect()) * 1e6 / rows;
         report.add(&format!("stream.{}.cpu", name.replace(' ', "-")), cpu, "s/M rows", None, Goal::Told);
         peak = ours.iter().fold(peak, |peak, measure| peak.max(measure.peak_mib));
@@ -54,7 +60,13 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
     for _ in 0..options.repeats {
         limits.push(source::copy_to_nothing().await?);
         let measure = snapshot(binary, &client, options.rows).await?;
-        println!("    hub {:.2} s, limit {:.2} s, cpu {:.2} s, peak {:.0} MiB", measure.seconds, limits[limits.len() - 1], measure.cpu, measure.peak_mib);
+        println!(
+            "    hub {:.2} s, limit {:.2} s, cpu {:.2} s, peak {:.0} MiB",
+            measure.seconds,
+            limits[limits.len() - 1],
+            measure.cpu,
+            measure.peak_mib
+        );
         ours.push(measure);
     }
     let rows = options.rows as f64;
@@ -81,11 +93,8 @@ pub(crate) async fn stream(binary: &Path, client: &Client, rows: i64, per: i64) 
     let started = source::wait_for(client, STREAMING, PATIENCE).await?;
     let cpu_before = process.cpu_seconds()?;
     let ended = hub::wait_published(u64::try_from(rows)?, PATIENCE).await?;
-    let measure = Measure {
-        seconds: (ended - started).as_secs_f64(),
-        cpu: process.cpu_seconds()? - cpu_before,
-        peak_mib: process.peak_mib()?,
-    };
+    let measure =
+        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mib: process.peak_mib()? };
     process.stop().await?;
     release(client).await?;
     Ok((measure, limit))
@@ -97,11 +106,8 @@ pub(crate) async fn snapshot(binary: &Path, client: &Client, rows: i64) -> Outco
     let started = source::wait_for(client, "SELECT true FROM pg_replication_slots WHERE slot_name = 'hub_bench'", PATIENCE).await?;
     let cpu_before = process.cpu_seconds()?;
     let ended = hub::wait_published(u64::try_from(rows)?, PATIENCE).await?;
-    let measure = Measure {
-        seconds: (ended - started).as_secs_f64(),
-        cpu: process.cpu_seconds()? - cpu_before,
-        peak_mib: process.peak_mib()?,
-    };
+    let measure =
+        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mib: process.peak_mib()? };
     process.stop().await?;
     release(client).await?;
     Ok(measure)
@@ -109,7 +115,8 @@ pub(crate) async fn snapshot(binary: &Path, client: &Client, rows: i64) -> Outco
 
 /// Drops what a run left at the source.
 pub(crate) async fn release(client: &Client) -> Outcome<()> {
-    source::wait_for(client, "SELECT coalesce(bool_and(NOT active), true) FROM pg_replication_slots WHERE database = 'bench'", PATIENCE).await?;
+    source::wait_for(client, "SELECT coalesce(bool_and(NOT active), true) FROM pg_replication_slots WHERE database = 'bench'", PATIENCE)
+        .await?;
     client.batch_execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = 'bench'").await?;
     client.batch_execute("DROP PUBLICATION IF EXISTS hub_bench; DROP PUBLICATION IF EXISTS bench_limit").await?;
     Ok(())

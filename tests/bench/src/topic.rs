@@ -1,11 +1,10 @@
 //! The other end: what a `read_committed` consumer of the topic sees.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::Outcome;
@@ -67,15 +66,4 @@ pub(crate) fn key_number(key: &[u8]) -> Option<i64> {
         }
     }
     None
-}
-
-/// How often each key occurs in a topic.
-pub(crate) fn keys(topic: &str) -> Outcome<HashMap<i64, u32>> {
-    let mut seen = HashMap::new();
-    read_all(topic, |message| {
-        if let Some(key) = message.key().and_then(key_number) {
-            *seen.entry(key).or_insert(0) += 1;
-        }
-    })?;
-    Ok(seen)
 }

@@ -32,11 +32,8 @@ pub struct Hub {
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace", "--bin", "hub"])
-            .current_dir(root())
-            .status()
-            .unwrap();
+        let status =
+            Command::new(env!("CARGO")).args(["build", "--quiet", "--workspace", "--bin", "hub"]).current_dir(root()).status().unwrap();
         assert!(status.success(), "the hub does not build");
         let me = std::env::current_exe().unwrap();
         me.parent().and_then(Path::parent).unwrap().join("hub")

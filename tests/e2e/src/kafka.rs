@@ -65,8 +65,10 @@ impl Kafka {
         self.child = Some(self.java("kafka.Kafka").arg("server.properties").spawn().unwrap());
         let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
         let what = format!("Kafka in {}", self.folder.display());
-        eventually(&what, async || client.inner().fetch_metadata(None, std::time::Duration::from_secs(1)).ok().filter(|found| !found.brokers().is_empty()))
-            .await;
+        eventually(&what, async || {
+            client.inner().fetch_metadata(None, std::time::Duration::from_secs(1)).ok().filter(|found| !found.brokers().is_empty())
+        })
+        .await;
     }
 
     /// Ends it as a power cut would.

@@ -15,10 +15,9 @@ pub struct Source {
 }
 
 async fn connect(port: u16, database: &str) -> Client {
-    let (client, connection) =
-        tokio_postgres::connect(&format!("host=127.0.0.1 port={port} user=postgres dbname={database}"), NoTls)
-            .await
-            .unwrap_or_else(|error| panic!("PostgreSQL on 127.0.0.1:{port} does not answer; run `make up`: {error}"));
+    let (client, connection) = tokio_postgres::connect(&format!("host=127.0.0.1 port={port} user=postgres dbname={database}"), NoTls)
+        .await
+        .unwrap_or_else(|error| panic!("PostgreSQL on 127.0.0.1:{port} does not answer; run `make up`: {error}"));
     tokio::spawn(connection);
     client
 }

@@ -1,6 +1,7 @@
 //! What a `read_committed` consumer sees, decoded by apache-avro with the registered schemas: not by the hub's own code.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use apache_avro::types::Value as Avro;
@@ -105,11 +106,12 @@ pub async fn events(setup: &Setup, topic: &str) -> Vec<Event> {
 async fn decode(setup: &Setup, schemas: &mut HashMap<u32, apache_avro::Schema>, bytes: &[u8]) -> Value {
     assert_eq!(bytes[0], 0, "Confluent framing begins with 0");
     let id = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
-    if !schemas.contains_key(&id) {
-        schemas.insert(id, fetch(setup.registry, id).await);
-    }
+    let schema = match schemas.entry(id) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(fetch(setup.registry, id).await),
+    };
     let mut body = &bytes[5..];
-    let value = apache_avro::from_avro_datum(&schemas[&id], &mut body, None).unwrap();
+    let value = apache_avro::from_avro_datum(schema, &mut body, None).unwrap();
     assert!(body.is_empty(), "nothing is left after the record");
     json(value)
 }

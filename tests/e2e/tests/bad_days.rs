@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
-use hub_tests_e2e::{Proxy, Setup, Source, eventually, events, raw_records, unique};
+use hub_tests_e2e::{Proxy, Setup, Source, events, eventually, raw_records, unique};
 
 const TABLE: &str = "CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, phi numeric(14,2));";
 const STREAM: &str = "
@@ -13,7 +13,9 @@ const STREAM: &str = "
 ";
 
 fn config(port: u16, database: &str, user: &str) -> String {
-    format!("config: {{host: 127.0.0.1, port: {port}, database: {database}, user: {user}, password: \"${{file:pw}}\", slot: SLOT, tls: {{mode: disable}}}}")
+    format!(
+        "config: {{host: 127.0.0.1, port: {port}, database: {database}, user: {user}, password: \"${{file:pw}}\", slot: SLOT, tls: {{mode: disable}}}}"
+    )
 }
 
 #[tokio::test]
@@ -92,7 +94,9 @@ async fn a_mapped_column_that_vanishes_parks_its_stream_and_its_rows_are_kept() 
     hub.counts("public.nguoi", "published", 1).await;
     source.run("ALTER TABLE nguoi ADD COLUMN moi int; INSERT INTO nguoi VALUES (2, 'B', 2, 3)").await;
     hub.counts("public.nguoi", "published", 2).await;
-    source.run("ALTER TABLE nguoi RENAME COLUMN ten TO ho_ten; INSERT INTO nguoi VALUES (3, 'C', 3); INSERT INTO khac VALUES (9, 'K')").await;
+    source
+        .run("ALTER TABLE nguoi RENAME COLUMN ten TO ho_ten; INSERT INTO nguoi VALUES (3, 'C', 3); INSERT INTO khac VALUES (9, 'K')")
+        .await;
     let status = hub.counts("public.nguoi", "rejected", 1).await;
     assert!(status["streams"]["public.nguoi"]["parked"].as_str().unwrap().contains("ten"), "says which column: {status}");
     hub.counts("public.khac", "published", 1).await;

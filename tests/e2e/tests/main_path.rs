@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
-use hub_tests_e2e::{Event, Setup, Source, eventually, events, raw_records};
+use hub_tests_e2e::{Event, Setup, Source, events, eventually, raw_records};
 use serde_json::{Value, json};
 
 const TABLE: &str = "CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, sinh text, phi numeric(14,2), trang_thai text, xoa boolean NOT NULL DEFAULT false);";
@@ -69,7 +69,13 @@ async fn a_killed_hub_goes_on_without_loss_or_duplicate() {
     let hub = setup.run();
     hub.reaches("following").await;
     for round in 0..10 {
-        source.run(&format!("INSERT INTO nguoi SELECT i, 'B', NULL, 0, NULL FROM generate_series({}, {}) i", 100_000 + round * 500, 100_499 + round * 500)).await;
+        source
+            .run(&format!(
+                "INSERT INTO nguoi SELECT i, 'B', NULL, 0, NULL FROM generate_series({}, {}) i",
+                100_000 + round * 500,
+                100_499 + round * 500
+            ))
+            .await;
     }
     hub.kill();
     source.run("UPDATE nguoi SET ten = 'C' WHERE id <= 100").await;

@@ -49,13 +49,7 @@ impl SliceReader {
     ///
     /// # Errors
     /// The link broke, the table is gone, or a right is missing.
-    pub(crate) async fn read(
-        &mut self,
-        session: &mut Session,
-        part: &Part,
-        from: u64,
-        to: u64,
-    ) -> Result<(Vec<Rows>, u64), SourceError> {
+    pub(crate) async fn read(&mut self, session: &mut Session, part: &Part, from: u64, to: u64) -> Result<(Vec<Rows>, u64), SourceError> {
         if self.blocks == 0 {
             self.blocks = (SLICE_BYTES / part.bytes_per_block.max(1)).clamp(1, MOST_BLOCKS / 2);
         }
@@ -110,8 +104,7 @@ async fn copy_out(
     limits: BatchLimits,
 ) -> Result<(Vec<Rows>, u64), SourceError> {
     let failed = |error: WireError| error.into_source("copying rows of the snapshot");
-    let defect =
-        |error: ArrowError| SourceError::new(ErrorKind::Defect, "closing a batch of the snapshot").because(error);
+    let defect = |error: ArrowError| SourceError::new(ErrorKind::Defect, "closing a batch of the snapshot").because(error);
     session.start_copy(sql).await.map_err(failed)?;
     let mut batches = Vec::new();
     let mut bytes = 0;

@@ -76,10 +76,7 @@ impl Incremental {
         }
         let opening = |error: WireError| error.into_source("opening the reader of added streams");
         let mut session = Session::connect(&self.address, Purpose::Sql).await.map_err(opening)?;
-        session
-            .query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'")
-            .await
-            .map_err(opening)?;
+        session.query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'").await.map_err(opening)?;
         for unfinished in streams {
             let stream = unfinished.table.stream.clone();
             if !self.read_stream(&mut session, unfinished).await.map_err(|error| error.of(stream))? {
@@ -203,9 +200,7 @@ fn holder_names(rows: Vec<crate::wire::Row>) -> Vec<String> {
 fn take_up(state: &mut StreamSnapshot, fresh: Vec<Part>) -> bool {
     let same = |held: &Vec<Part>| {
         held.len() == fresh.len()
-            && held.iter().zip(&fresh).all(|(held, fresh)| {
-                held.table == fresh.table && held.relfilenode == fresh.relfilenode
-            })
+            && held.iter().zip(&fresh).all(|(held, fresh)| held.table == fresh.table && held.relfilenode == fresh.relfilenode)
     };
     if !state.parts.as_ref().is_some_and(same) {
         let anew = state.parts.is_none();
@@ -248,16 +243,10 @@ async fn read_slice(
     let low = row.parse(0).unwrap_or_default();
     // The lock comes before the transaction's snapshot, so the file cannot change between the check and the read.
     session
-        .query(&format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
-            part.sql_name
-        ))
+        .query(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE", part.sql_name))
         .await
         .map_err(failed)?;
-    let row = session
-        .row(&format!("SELECT pg_catalog.pg_relation_filenode({})", part.table))
-        .await
-        .map_err(failed)?;
+    let row = session.row(&format!("SELECT pg_catalog.pg_relation_filenode({})", part.table)).await.map_err(failed)?;
     let read = if row.parse::<u32>(0) == Some(part.relfilenode) {
         let (rows, end) = reader.read(session, part, from, to).await?;
         Some(Slice { low, rows, end })

@@ -77,8 +77,7 @@ pub(crate) async fn read_initial(initial: Initial, exporter: Session) -> Result<
     }
     let mut ended = Ended::Complete;
     while let Some(joined) = running.join_next().await {
-        let joined = joined
-            .map_err(|error| SourceError::new(ErrorKind::Defect, "reading the snapshot").because(error))?;
+        let joined = joined.map_err(|error| SourceError::new(ErrorKind::Defect, "reading the snapshot").because(error))?;
         if joined? == Ended::Shut {
             ended = Ended::Shut;
         }
@@ -102,10 +101,7 @@ async fn import(initial: &Initial) -> Result<Session, SourceError> {
     let failed = |error: WireError| error.into_source("opening a reader of the snapshot");
     let mut session = Session::connect(&initial.address, Purpose::Sql).await.map_err(failed)?;
     let tables: Vec<_> = initial.streams.iter().map(|(table, _)| table.member().sql_name()).collect();
-    session
-        .query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'")
-        .await
-        .map_err(failed)?;
+    session.query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'").await.map_err(failed)?;
     session
         .query(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
@@ -140,8 +136,7 @@ async fn read_chunk(shared: &Shared, session: &mut Session, job: Job) -> Result<
     let mut reader = SliceReader::new(table, initial.limits, initial.major);
     let mut next = chunk.next;
     while next < chunk.to {
-        let (rows, end) =
-            reader.read(session, heap, next, chunk.to).await.map_err(|error| error.of(table.stream.clone()))?;
+        let (rows, end) = reader.read(session, heap, next, chunk.to).await.map_err(|error| error.of(table.stream.clone()))?;
         next = end;
         let count: u64 = rows.iter().map(|(rows, _)| rows.num_rows() as u64).sum();
         let stamp = Stamp { at: plan.start_lsn, micros: initial.taken_micros, mark: SnapshotMark::Initial };

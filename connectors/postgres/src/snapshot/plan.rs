@@ -118,12 +118,7 @@ impl StreamSnapshot {
 ///
 /// # Errors
 /// The server cannot be asked.
-pub(crate) async fn plan_parts(
-    sql: &mut Session,
-    table: &Table,
-    readers: usize,
-    chunk_mib: u64,
-) -> Result<Vec<Part>, SourceError> {
+pub(crate) async fn plan_parts(sql: &mut Session, table: &Table, readers: usize, chunk_mib: u64) -> Result<Vec<Part>, SourceError> {
     let leaves = if table.partitioned {
         format!("SELECT relid::oid AS oid FROM pg_catalog.pg_partition_tree({}) WHERE isleaf", table.oid)
     } else {
@@ -134,10 +129,7 @@ pub(crate) async fn plan_parts(
          pg_relation_size(c.oid) / current_setting('block_size')::int8, pg_table_size(c.oid) \
          FROM ({leaves}) AS leaf JOIN pg_catalog.pg_class c ON c.oid = leaf.oid WHERE c.relkind = 'r' ORDER BY c.oid"
     );
-    let rows = sql
-        .query(&query)
-        .await
-        .map_err(|error| error.into_source("measuring the table").of(table.stream.clone()))?;
+    let rows = sql.query(&query).await.map_err(|error| error.into_source("measuring the table").of(table.stream.clone()))?;
     let readers = if readers == 0 { 1 } else { readers as u64 };
     Ok(rows
         .iter()

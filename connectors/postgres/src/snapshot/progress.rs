@@ -21,13 +21,7 @@ impl Board {
     pub(crate) fn begin(&self, stream: &StreamName, rows_expected: Option<u64>, (done, chunks): (u64, u64)) {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|progress| progress.stream != stream.as_str());
-        streams.push(Progress {
-            stream: stream.to_string(),
-            rows: 0,
-            rows_expected,
-            chunks_done: done,
-            chunks,
-        });
+        streams.push(Progress { stream: stream.to_string(), rows: 0, rows_expected, chunks_done: done, chunks });
     }
 
     /// Adds rows that were handed over. `chunks` is `None` once the stream is complete.

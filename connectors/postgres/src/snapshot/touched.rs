@@ -59,11 +59,8 @@ impl Touched {
 /// # Errors
 /// A column of a type that has no order: a defect.
 pub(crate) fn key_hashes(rows: &RecordBatch, key: &[usize]) -> Result<Vec<u128>, ArrowError> {
-    let columns: Vec<ArrayRef> = if key.is_empty() {
-        rows.columns().to_vec()
-    } else {
-        key.iter().filter_map(|place| rows.columns().get(*place)).cloned().collect()
-    };
+    let columns: Vec<ArrayRef> =
+        if key.is_empty() { rows.columns().to_vec() } else { key.iter().filter_map(|place| rows.columns().get(*place)).cloned().collect() };
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;
     let encoded = converter.convert_columns(&columns)?;
@@ -101,8 +98,7 @@ mod tests {
         let mut touched = Touched::default();
         touched.add(&batch(&[2, 9], &["x", "y"]), &[0]).unwrap();
         let fault = |row| RowFault { row, column: None, code: "undecodable", message: String::new() };
-        let (rows, faults) =
-            touched.untouched(&batch(&[1, 2, 3], &["a", "b", "c"]), vec![fault(1), fault(2)], &[0]).unwrap();
+        let (rows, faults) = touched.untouched(&batch(&[1, 2, 3], &["a", "b", "c"]), vec![fault(1), fault(2)], &[0]).unwrap();
         assert_eq!(rows, batch(&[1, 3], &["a", "c"]));
         assert_eq!(faults, [fault(1)]);
     }

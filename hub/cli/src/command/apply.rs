@@ -37,7 +37,10 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Create(Value),
-    Change { old: Value, new: Value },
+    Change {
+        old: Value,
+        new: Value,
+    },
     Keep,
     /// The folder does not have it.
     Orphan(Value),
@@ -102,8 +105,7 @@ impl Step {
 }
 
 fn steps(systems: Vec<Desired>, held: &BTreeMap<String, Entry>) -> Result<BTreeMap<String, Step>, Failure> {
-    let mut steps: BTreeMap<String, Step> =
-        held.iter().map(|(name, entry)| (name.clone(), Step::Orphan(entry.document.clone()))).collect();
+    let mut steps: BTreeMap<String, Step> = held.iter().map(|(name, entry)| (name.clone(), Step::Orphan(entry.document.clone()))).collect();
     for mut system in systems {
         let name = system.spec.system.clone();
         let old = held.get(&name).map(|entry| &entry.document);
@@ -124,7 +126,9 @@ fn show(global: &Global, steps: &BTreeMap<String, Step>, prune: bool) {
     for (name, step) in steps {
         let parts = changed_parts(step);
         if global.json {
-            print_json(&json!({"system": name, "change": step.word(prune), "parts": parts.iter().map(|(part, _)| part).collect::<Vec<_>>()}));
+            print_json(
+                &json!({"system": name, "change": step.word(prune), "parts": parts.iter().map(|(part, _)| part).collect::<Vec<_>>()}),
+            );
             continue;
         }
         let tone = match step {
@@ -243,13 +247,7 @@ fn confirmed(changes: usize, directory: &Path) -> Result<bool, Failure> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-async fn write(
-    kafka: &KafkaConfig,
-    table: &Table,
-    topic: &str,
-    steps: &BTreeMap<String, Step>,
-    prune: bool,
-) -> Result<(), Failure> {
+async fn write(kafka: &KafkaConfig, table: &Table, topic: &str, steps: &BTreeMap<String, Step>, prune: bool) -> Result<(), Failure> {
     let topics = Topics::connect(kafka).map_err(|error| Failure::unavailable("connecting to Kafka", error))?;
     let spec = [Table::topic(topic, kafka.replication)];
     topics.ensure(&spec).await.map_err(|error| Failure::unavailable(format!("creating {topic}"), error))?;
@@ -293,7 +291,10 @@ mod tests {
         assert!(steps["gone"].is_change(true));
         let parts = changed_parts(&steps["b"]);
         assert_eq!(parts.len(), 1);
-        assert!(parts[0].1.contains(&Line::Old("    where: x".into())) && parts[0].1.contains(&Line::New("    where: y".into())), "{parts:?}");
+        assert!(
+            parts[0].1.contains(&Line::Old("    where: x".into())) && parts[0].1.contains(&Line::New("    where: y".into())),
+            "{parts:?}"
+        );
     }
 
     #[test]

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn the_connector_decides_what_its_settings_are() {
         let schema = system().unwrap();
-        let postgres = schema["allOf"].as_array().unwrap().iter().find(|choice| choice["if"]["properties"]["connector"]["const"] == "postgres");
+        let postgres =
+            schema["allOf"].as_array().unwrap().iter().find(|choice| choice["if"]["properties"]["connector"]["const"] == "postgres");
         assert!(postgres.unwrap()["then"]["properties"]["config"]["properties"]["host"].is_object());
         assert_eq!(schema["properties"]["connector"]["enum"][0], "postgres");
     }

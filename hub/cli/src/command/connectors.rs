@@ -125,9 +125,7 @@ fn kind(schema: &Value, root: &Value) -> String {
     let target = resolve(schema, root);
     let options: Vec<String> = match (target.get("enum"), target.get("oneOf")) {
         (Some(Value::Array(options)), _) => options.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        (_, Some(Value::Array(options))) => {
-            options.iter().filter_map(|option| option.get("const")?.as_str()).map(str::to_owned).collect()
-        }
+        (_, Some(Value::Array(options))) => options.iter().filter_map(|option| option.get("const")?.as_str()).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
     if !options.is_empty() {

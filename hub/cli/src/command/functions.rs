@@ -90,7 +90,11 @@ fn markdown(docs: &[&FunctionDoc]) -> String {
         let _ = writeln!(text, "| [`{}`](#{}) | {} |", doc.name, doc.name, cell(doc.does));
     }
     for doc in docs {
-        let _ = write!(text, "\n## {}\n\n`{}`\n\n{}\n\n```sql\n{} = {}\n```\n", doc.name, doc.signature, doc.does, doc.example.0, doc.example.1);
+        let _ = write!(
+            text,
+            "\n## {}\n\n`{}`\n\n{}\n\n```sql\n{} = {}\n```\n",
+            doc.name, doc.signature, doc.does, doc.example.0, doc.example.1
+        );
         if !doc.codes.is_empty() {
             let _ = write!(text, "\nRefuses with `{}`.\n", doc.codes.join("`, `"));
         }

@@ -9,7 +9,7 @@ use hub_sdk::{Budget, DynConnector};
 use indicatif::ProgressBar;
 
 use super::envelope::{FRAME, Layout};
-use super::fold::hash;
+use super::fold::{hash, hash_raw};
 use super::workshop::Workshop;
 use crate::failure::Failure;
 
@@ -68,13 +68,7 @@ pub(crate) async fn read(
 }
 
 impl Present {
-    fn take(
-        &mut self,
-        mut batch: ChangeBatch,
-        workshop: &mut Workshop,
-        layout: &Layout,
-        show: &HashSet<u128>,
-    ) -> Result<(), Failure> {
+    fn take(&mut self, mut batch: ChangeBatch, workshop: &mut Workshop, layout: &Layout, show: &HashSet<u128>) -> Result<(), Failure> {
         self.rows += batch.len() as u64;
         self.bound = batch.origin.commit_position.first().copied().unwrap_or_default().max(self.bound);
         // All rows of a scan have the same place; their ordinals are free to tell which row was refused.
@@ -89,7 +83,7 @@ impl Present {
         for reject in made.rejects {
             let row = u32::try_from(reject.ordinal).unwrap_or(u32::MAX);
             let key = key_of(&batch, row, workshop)?;
-            self.refused.insert(hash(reject.raw.as_bytes()), key);
+            self.refused.insert(hash_raw(&reject.raw), key);
             *self.reasons.entry((reject.field.unwrap_or_default(), reject.reason)).or_default() += 1;
         }
         Ok(())
@@ -100,7 +94,9 @@ impl Present {
         for record in 0..block.len() {
             let facts = block.values.row(record).get(FRAME..).and_then(|body| layout.facts(body));
             let Some(after) = facts.and_then(|facts| facts.after) else {
-                return Err(Failure::Unavailable("a row became a record without a state; please report it as a defect of the hub".to_owned()));
+                return Err(Failure::Unavailable(
+                    "a row became a record without a state; please report it as a defect of the hub".to_owned(),
+                ));
             };
             let key = hash(keys.row(record).get(FRAME..).unwrap_or_default());
             if show.contains(&key) {

@@ -70,13 +70,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
 }
 
 /// The mapping of a stream for rows as they are; its faults stand at their places in the system's file.
-fn planned(
-    system: &LoadedSystem,
-    at: usize,
-    rows: &RecordBatch,
-    shapes: &[StreamShape],
-    codes: &CodeLists,
-) -> Result<Mapping, Failure> {
+fn planned(system: &LoadedSystem, at: usize, rows: &RecordBatch, shapes: &[StreamShape], codes: &CodeLists) -> Result<Mapping, Failure> {
     let spec = &system.desired.spec;
     let stream = &spec.streams[at];
     let text = system.desired.schemas.get(&stream.entity).map_or("", String::as_str);
@@ -136,7 +130,9 @@ impl Page<'_> {
         if !only_refused {
             for (place, row) in sorted.kept.iter().enumerate() {
                 let row = *row as usize;
-                print_json(&json!({"stream": stream, "row": row, "source": self.before.object(row), "canonical": self.after.object(place)}));
+                print_json(
+                    &json!({"stream": stream, "row": row, "source": self.before.object(row), "canonical": self.after.object(place)}),
+                );
             }
         }
         for reject in refused {

@@ -149,7 +149,7 @@ fn print_reject(offset: i64, reject: &Reject) {
     print_line(&format!("  place {}/{}, mapping {}", reject.commit_position, reject.position, reject.mapping_version));
     let raw: Map<String, Value> = serde_json::from_str(&reject.raw).unwrap_or_default();
     for (column, value) in raw.iter().filter(|(_, value)| !value.is_null()) {
-        print_line(&format!("    {column}: {}", value.as_str().unwrap_or_default()));
+        print_line(&format!("    {column}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
 }
 
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn rejects_are_counted_by_reason_with_the_latest_of_each() {
         let rejects = [reject(Some("born"), "bad-date", 5), reject(Some("born"), "bad-date", 9), reject(None, "too-large", 1)];
-        let groups: Vec<_> = grouped(&rejects).into_iter().map(|(group, (count, latest))| (group.1, count, latest.rejected_ts_us)).collect();
+        let groups: Vec<_> =
+            grouped(&rejects).into_iter().map(|(group, (count, latest))| (group.1, count, latest.rejected_ts_us)).collect();
         assert_eq!(groups, [("-", 1, 1), ("born", 2, 9)]);
     }
 

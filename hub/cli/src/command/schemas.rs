@@ -121,10 +121,9 @@ pub(super) fn type_of(field: &CanonicalField) -> String {
         DataType::Timestamp(_, Some(_)) => "instant".to_owned(),
         DataType::Timestamp(_, None) => "date and time".to_owned(),
         DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
-        DataType::Dictionary(..) => field
-            .symbols()
-            .map(|symbols| symbols.iter().flatten().collect::<Vec<_>>().join(" | "))
-            .unwrap_or_else(|| "symbol".to_owned()),
+        DataType::Dictionary(..) => {
+            field.symbols().map(|symbols| symbols.iter().flatten().collect::<Vec<_>>().join(" | ")).unwrap_or_else(|| "symbol".to_owned())
+        }
         DataType::Binary => "bytes".to_owned(),
         DataType::List(_) => "list".to_owned(),
         other => other.to_string(),
@@ -165,9 +164,10 @@ async fn check(global: &Global, folder: &Folder, hub: &HubFile, only: Option<&st
     }
 }
 
+/// Whether the registry would find the one under the other: it keeps schemas without what means nothing.
 fn same(registered: &str, ours: &str) -> bool {
-    let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-    parsed(registered) == parsed(ours)
+    let canonical = |text: &str| hub_registry::schema::Schema::parse(text, &[]).map(|schema| schema.canonical()).ok();
+    canonical(registered).is_some_and(|registered| canonical(ours) == Some(registered))
 }
 
 /// Subject, entity and schema of everything that the systems publish.

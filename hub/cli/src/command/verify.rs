@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::check::open;
 use super::envelope::Layout;
-use super::fold::{Fold, Latest, hash};
+use super::fold::{Fold, Latest, hash_raw};
 use super::present::{self, Present};
 use super::workshop::Workshop;
 use super::{each_record, stream_of, system_of};
@@ -186,7 +186,7 @@ impl Comparison<'_> {
             let Some(value) = record.value() else { return Ok(()) };
             let reject = hub_transform::reject::parse(value).map_err(|error| Failure::unavailable("reading the rejects topic", error))?;
             if reject.stream == *stream {
-                listed.insert(hash(reject.raw.as_bytes()));
+                listed.insert(hash_raw(&reject.raw));
             }
             Ok(())
         })?;
@@ -325,7 +325,8 @@ fn differing(source: &Present, keys: &HashMap<u128, Latest>, most: usize) -> Dif
 
 fn bar(expected: Option<u64>, what: &str) -> ProgressBar {
     let bar = expected.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    let form = if expected.is_some() { "{msg} [{bar:30}] {human_pos} of about {human_len} rows" } else { "{spinner} {msg} {human_pos} records" };
+    let form =
+        if expected.is_some() { "{msg} [{bar:30}] {human_pos} of about {human_len} rows" } else { "{spinner} {msg} {human_pos} records" };
     if let Ok(style) = ProgressStyle::with_template(form) {
         bar.set_style(style);
     }
@@ -337,7 +338,8 @@ fn show(global: &Global, verdicts: &[Verdict]) {
     if global.json {
         return verdicts.iter().for_each(print_json);
     }
-    let headings = ["stream", "rows", "filtered", "refused", "keys", "missing", "extra", "different", "twice", "disordered", "lost rejects"];
+    let headings =
+        ["stream", "rows", "filtered", "refused", "keys", "missing", "extra", "different", "twice", "disordered", "lost rejects"];
     let mut rows = table(&headings);
     for verdict in verdicts {
         let numbers = [

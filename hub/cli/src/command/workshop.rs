@@ -56,8 +56,7 @@ impl Workshop {
         let ids = decoder.ids(&topic).await?;
         let [facts, rejects] = facts(&hub.kafka, [topic.clone(), naming.rejects(&spec.system)]).await?;
         let name = SystemName::new(&spec.system).map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut prepared =
-            prepare::offline(&system.desired, at, &name, shapes, &topic, ids).map_err(|error| cannot(&error))?;
+        let mut prepared = prepare::offline(&system.desired, at, &name, shapes, &topic, ids).map_err(|error| cannot(&error))?;
         let largest = hub.kafka.max_record_bytes as usize;
         prepared.record_limit = rejects.max_message_bytes.min(largest);
         prepared.rejects.topic = REJECTS.into();
@@ -88,8 +87,8 @@ impl Workshop {
     pub(crate) fn make(&mut self, batch: ChangeBatch, now_micros: i64) -> Result<Made, Failure> {
         let mapping = |error: &dyn std::fmt::Display| Failure::unavailable("mapping rows", error);
         let processed = self.pipeline.process(vec![batch], now_micros).map_err(|error| mapping(&error))?;
-        let mut made = Made::default();
-        made.filtered = processed.tally.streams.iter().map(|(_, [_, _, _, filtered])| filtered).sum();
+        let filtered = processed.tally.streams.iter().map(|(_, [_, _, _, filtered])| filtered).sum();
+        let mut made = Made { filtered, ..Made::default() };
         for block in processed.blocks {
             if *block.topic != *REJECTS {
                 made.block = Some(block);

@@ -114,13 +114,7 @@ fn read_hub(file: &Path, directory: &Path, faults: &mut Vec<Fault>) -> Option<Hu
     typed(&document, &value, faults)
 }
 
-fn read_system(
-    file: &Path,
-    directory: &Path,
-    kinds: &[Kind],
-    canonical: &Canonical,
-    faults: &mut Vec<Fault>,
-) -> Option<LoadedSystem> {
+fn read_system(file: &Path, directory: &Path, kinds: &[Kind], canonical: &Canonical, faults: &mut Vec<Fault>) -> Option<LoadedSystem> {
     let document = read_document(file, faults)?;
     let spec: SystemSpec = typed(&document, &document.root.value(), faults)?;
     let before = faults.len();
@@ -163,12 +157,12 @@ fn check_connector(document: &Document, spec: &SystemSpec, directory: &Path, kin
         return faults.extend(found);
     }
     match secrets::resolve(&spec.config, directory) {
-        Ok(config) => faults.extend(kind.check(&config).into_iter().map(|fault| {
-            Fault::new(document.locate(&format!("/config{}", fault.pointer)), fault.message)
-        })),
-        Err(missing) => faults.extend(
-            missing.iter().map(|one| Fault::new(document.locate(&format!("/config{}", one.pointer)), one.to_string())),
+        Ok(config) => faults.extend(
+            kind.check(&config).into_iter().map(|fault| Fault::new(document.locate(&format!("/config{}", fault.pointer)), fault.message)),
         ),
+        Err(missing) => {
+            faults.extend(missing.iter().map(|one| Fault::new(document.locate(&format!("/config{}", one.pointer)), one.to_string())))
+        }
     }
 }
 
@@ -234,9 +228,8 @@ fn stem(path: &Path) -> String {
 
 /// Files of a folder with one of the extensions, sorted; none where the folder is missing.
 fn listed(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
-    let fits = |path: &PathBuf| {
-        path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| extensions.contains(&extension))
-    };
+    let fits =
+        |path: &PathBuf| path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| extensions.contains(&extension));
     entries(folder).into_iter().filter(|path| path.is_file()).filter(fits).collect()
 }
 

@@ -127,11 +127,8 @@ impl<'a> Walk<'a> {
 
     /// The option that fits best is the one whose faults are fewest; an exact fit has none.
     fn check_options(&mut self, node: &Node, options: &'a [Value], path: &str) {
-        let constants: Vec<Value> = options
-            .iter()
-            .map(|option| self.resolve(option))
-            .filter_map(|option| option.get("const").cloned())
-            .collect();
+        let constants: Vec<Value> =
+            options.iter().map(|option| self.resolve(option)).filter_map(|option| option.get("const").cloned()).collect();
         if constants.len() == options.len() {
             return self.check_enum(node, &constants, path);
         }

@@ -41,14 +41,11 @@ fn walk(value: &Value, directory: &Path, pointer: &str, missing: &mut Vec<Missin
                 Value::Null
             }
         },
-        Value::Array(items) => Value::Array(
-            items.iter().enumerate().map(|(at, item)| walk(item, directory, &format!("{pointer}/{at}"), missing)).collect(),
-        ),
+        Value::Array(items) => {
+            Value::Array(items.iter().enumerate().map(|(at, item)| walk(item, directory, &format!("{pointer}/{at}"), missing)).collect())
+        }
         Value::Object(entries) => Value::Object(
-            entries
-                .iter()
-                .map(|(key, item)| (key.clone(), walk(item, directory, &format!("{pointer}/{key}"), missing)))
-                .collect(),
+            entries.iter().map(|(key, item)| (key.clone(), walk(item, directory, &format!("{pointer}/{key}"), missing))).collect(),
         ),
         other => other.clone(),
     }

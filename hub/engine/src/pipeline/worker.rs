@@ -190,7 +190,12 @@ impl StreamWorker {
                 board.park(&self.stream, None);
             }
             Err(why) => {
-                tracing::error!(system = self.system, stream = &*self.stream, why, "the mapping does not fit the source: the stream is parked, its rows go to the rejects topic raw");
+                tracing::error!(
+                    system = self.system,
+                    stream = &*self.stream,
+                    why,
+                    "the mapping does not fit the source: the stream is parked, its rows go to the rejects topic raw"
+                );
                 board.park(&self.stream, Some(why.clone()));
             }
         }
@@ -235,10 +240,8 @@ fn fold(mapping: &Mapping, batch: &ChangeBatch, rejects: &mut BTreeMap<u32, Reje
         return Ok(Folded { chosen, records: sorted.records, recorded: None, old, keys, filtered: selection.filtered });
     }
     let keys = keys_of(mapping, batch, &mut chosen, rejects)?;
-    let places: Vec<Option<u32>> = chosen
-        .iter()
-        .map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok()))
-        .collect();
+    let places: Vec<Option<u32>> =
+        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
     let recorded = BooleanBuffer::from_iter(places.iter().map(Option::is_some));
     let records = take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)?;
     let old = old_records(mapping, batch, &chosen)?;
@@ -298,18 +301,15 @@ fn keys_of(
             *keyed = true;
         }
     }
-    let sorted =
-        mapping.keys(&batch.rows, Some(&BooleanArray::from(keyed))).map_err(|error| defect("making keys", &error))?;
+    let sorted = mapping.keys(&batch.rows, Some(&BooleanArray::from(keyed))).map_err(|error| defect("making keys", &error))?;
     for refused in &sorted.rejects {
         reject(rejects, refused.row, Some(Arc::clone(&refused.field)), refused.code, &refused.message);
     }
     if !sorted.rejects.is_empty() {
         chosen.retain(|chosen| !rejects.contains_key(&chosen.row));
     }
-    let places: Vec<Option<u32>> = chosen
-        .iter()
-        .map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok()))
-        .collect();
+    let places: Vec<Option<u32>> =
+        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
     take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)
 }
 
@@ -325,13 +325,9 @@ fn old_records(mapping: &Mapping, batch: &ChangeBatch, chosen: &[Chosen]) -> Res
     if !wanted.contains(&true) {
         return Ok(None);
     }
-    let sorted = mapping
-        .normalise(old, Some(&BooleanArray::from(wanted)))
-        .map_err(|error| defect("normalising states before", &error))?;
-    let places: Vec<Option<u32>> = chosen
-        .iter()
-        .map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok()))
-        .collect();
+    let sorted = mapping.normalise(old, Some(&BooleanArray::from(wanted))).map_err(|error| defect("normalising states before", &error))?;
+    let places: Vec<Option<u32>> =
+        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
     let recorded = BooleanBuffer::from_iter(places.iter().map(Option::is_some));
     let records = take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)?;
     Ok(Some((records, recorded)))
@@ -348,10 +344,7 @@ fn nullable(records: &RecordBatch) -> Result<RecordBatch, RunError> {
 /// Changes of key as rows of what is published; one whose other half is not published is told no more.
 fn renumbered(changes: &[KeyChange], rows: &[u32]) -> Vec<KeyChange> {
     let place = |row: u32| rows.binary_search(&row).ok().and_then(|place| u32::try_from(place).ok());
-    changes
-        .iter()
-        .filter_map(|change| Some(KeyChange { delete: place(change.delete)?, create: place(change.create)? }))
-        .collect()
+    changes.iter().filter_map(|change| Some(KeyChange { delete: place(change.delete)?, create: place(change.create)? })).collect()
 }
 
 fn parked(batch: &ChangeBatch, why: &str, context: &Arc<RejectContext>) -> Output {
@@ -370,12 +363,8 @@ fn arrow(error: ArrowError) -> RunError {
 }
 
 fn report_new_columns(system: &str, stream: &str, before: &SchemaRef, now: &SchemaRef) {
-    let new: Vec<&str> = now
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .filter(|name| before.column_with_name(name).is_none())
-        .collect();
+    let new: Vec<&str> =
+        now.fields().iter().map(|field| field.name().as_str()).filter(|name| before.column_with_name(name).is_none()).collect();
     if !new.is_empty() {
         tracing::warn!(system, stream, columns = new.join(", "), "the source has new columns; they are ignored until they are mapped");
     }

@@ -176,16 +176,7 @@ impl Lane {
             .name(format!("lane {name}"))
             .spawn(move || worker.run())
             .map_err(|cause| LaneError::Fatal { lane: Arc::clone(&name), cause: cause.to_string().into() })?;
-        Ok(Self {
-            name,
-            config,
-            checkpoints_topic,
-            queue,
-            shared,
-            health: watched,
-            reading: Semaphore::new(2),
-            thread: Some(thread),
-        })
+        Ok(Self { name, config, checkpoints_topic, queue, shared, health: watched, reading: Semaphore::new(2), thread: Some(thread) })
     }
 
     /// Its name.
@@ -220,18 +211,16 @@ impl Lane {
         let _ = self.queue.try_send(Command::Look);
         let session = answered.await.unwrap_or_else(|_| Err(self.stopped()))?;
         let _turn = self.reading.acquire().await;
-        let checkpoint = checkpoints::read(&self.config, &self.checkpoints_topic, system).await.map_err(|cause| {
-            LaneError::Checkpoint { system: system.clone(), cause: Arc::new(cause) }
-        })?;
+        let checkpoint = checkpoints::read(&self.config, &self.checkpoints_topic, system)
+            .await
+            .map_err(|cause| LaneError::Checkpoint { system: system.clone(), cause: Arc::new(cause) })?;
         Ok(Opened { session, checkpoint })
     }
 
     /// Hands a publication over, waiting for a place in the queue. The outcome is told to its `done`, also where the lane
     /// has stopped.
     pub async fn publish(&self, publication: Publication) {
-        if let Err(mpsc::error::SendError(Command::Publish(publication))) =
-            self.queue.send(Command::Publish(Box::new(publication))).await
-        {
+        if let Err(mpsc::error::SendError(Command::Publish(publication))) = self.queue.send(Command::Publish(Box::new(publication))).await {
             (publication.done)(Err(self.stopped()));
         }
     }

@@ -26,9 +26,7 @@ pub(super) fn record_limit(config: &KafkaConfig) -> usize {
 
 /// Whether librdkafka takes the settings at all.
 pub(super) fn check(config: &KafkaConfig, lane: &Arc<str>) -> Result<(), LaneError> {
-    TransactionalProducer::create(config, &format!("{lane}-check")).map(drop).map_err(|failure| {
-        LaneError::new(lane, failure.cause)
-    })
+    TransactionalProducer::create(config, &format!("{lane}-check")).map(drop).map_err(|failure| LaneError::new(lane, failure.cause))
 }
 
 /// Something went wrong with a producer.
@@ -155,7 +153,9 @@ impl TransactionalProducer {
 
     /// Partitions of a topic; `None` where it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<i32>, Failure> {
-        crate::client::partition_count(self.producer.client(), topic).map_err(|error| self.failure(error))
+        let counted = crate::client::partition_count(self.producer.client(), topic);
+        self.producer.poll(Duration::ZERO);
+        counted.map_err(|error| self.failure(error))
     }
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
@@ -169,7 +169,8 @@ impl TransactionalProducer {
         let mut headers = block.headers.as_slice();
         let mut tombstones = block.tombstones.iter().copied().peekable();
         for (row, record) in (0..block.len()).zip(0_u32..) {
-            let key = block.keys.as_ref().map(|keys| keys.row(row));
+            // An empty key stands for null (truncates): a framed key never is.
+            let key = block.keys.as_ref().map(|keys| keys.row(row)).filter(|key| !key.is_empty());
             let mut message = BaseRecord::<[u8], [u8], ()>::to(&block.topic).payload(block.values.row(row));
             message.key = key;
             message.timestamp = block.timestamps.get(row).copied();
@@ -366,5 +367,10 @@ impl<'a> Waiting<'a> {
 impl Failure {
     pub(super) fn class(&self) -> Class {
         self.cause.class()
+    }
+
+    /// Whether the lane itself gave up waiting, to stop.
+    pub(super) fn is_canceled(&self) -> bool {
+        self.cause.error == RdError::Canceled
     }
 }

@@ -118,9 +118,9 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let mut waiting = Waiting::new(&shared.stop, &report);
         let mut transaction = Transaction::new();
-        let outcome = self.gather(first, &mut transaction, &mut waiting).and_then(|()| {
-            if transaction.members.is_empty() { Ok(()) } else { self.finish(&transaction, &mut waiting) }
-        });
+        let outcome = self
+            .gather(first, &mut transaction, &mut waiting)
+            .and_then(|()| if transaction.members.is_empty() { Ok(()) } else { self.finish(&transaction, &mut waiting) });
         match outcome {
             Ok(()) => {
                 if waiting.was_reported() {
@@ -133,12 +133,7 @@ impl Worker {
     }
 
     /// Sends publications, `first` and those that wait, until none waits or the transaction is full.
-    fn gather(
-        &mut self,
-        first: Publication,
-        transaction: &mut Transaction,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<(), Broken> {
+    fn gather(&mut self, first: Publication, transaction: &mut Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
         let mut next = Some(first);
         loop {
             if let Some(publication) = next.take()
@@ -183,12 +178,7 @@ impl Worker {
     }
 
     /// Sends one publication's records, beginning the transaction where it is the first.
-    fn add(
-        &self,
-        publication: Publication,
-        transaction: &mut Transaction,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<(), Broken> {
+    fn add(&self, publication: Publication, transaction: &mut Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
         let records = publication.blocks.iter().map(|block| block.len() + block.tombstones.len()).sum();
         let bytes = publication.blocks.iter().map(Block::bytes).sum();
         let begin = transaction.members.is_empty();
@@ -281,7 +271,8 @@ impl Worker {
             self.turn ^= 1;
             tracing::warn!(lane = &*self.name, cause = %failure.cause, "transaction aborted");
         }
-        let settled = usable || self.producers.is_some() || self.fenced_out;
+        let given_up = self.stopping() && failure.is_canceled();
+        let settled = (usable || self.producers.is_some() || self.fenced_out) && !given_up;
         let culprit = transaction.culprit(&failure);
         for Member { publication, .. } in transaction.members {
             let error = if settled {
@@ -309,17 +300,12 @@ impl Worker {
             return LaneError::Neighbour { lane: Arc::clone(&self.name), culprit: culprit.clone() };
         }
         match (failure.class(), &failure.refused) {
-            (Class::TooLarge, Some((topic, bytes))) => LaneError::TooLarge {
-                system: system.clone(),
-                topic: topic.as_str().into(),
-                bytes: *bytes,
-                limit: None,
-            },
-            (Class::NoTopic, Some((topic, _))) => LaneError::NoTopic {
-                lane: Arc::clone(&self.name),
-                topic: topic.as_str().into(),
-                cause: failure.cause.clone(),
-            },
+            (Class::TooLarge, Some((topic, bytes))) => {
+                LaneError::TooLarge { system: system.clone(), topic: topic.as_str().into(), bytes: *bytes, limit: None }
+            }
+            (Class::NoTopic, Some((topic, _))) => {
+                LaneError::NoTopic { lane: Arc::clone(&self.name), topic: topic.as_str().into(), cause: failure.cause.clone() }
+            }
             _ => LaneError::new(&self.name, failure.cause.clone()),
         }
     }
@@ -347,9 +333,7 @@ impl Worker {
 
     fn try_recover(&mut self) -> Result<[TransactionalProducer; 2], LaneError> {
         let fail = |failure: Failure| LaneError::new(&self.name, failure.cause);
-        let make = |suffix: &str| {
-            TransactionalProducer::create(&self.input.config, &format!("{}-{suffix}", self.name)).map_err(fail)
-        };
+        let make = |suffix: &str| TransactionalProducer::create(&self.input.config, &format!("{}-{suffix}", self.name)).map_err(fail);
         let producers = [make("a")?, make("b")?];
         for producer in &producers {
             let mut left = FENCE_ATTEMPTS;
@@ -468,9 +452,7 @@ impl Transaction {
         if !matches!(failure.class(), Class::TooLarge | Class::NoTopic) {
             return None;
         }
-        let owner = self.members.iter().find(|member| {
-            member.publication.blocks.iter().any(|block| *block.topic == **topic)
-        });
+        let owner = self.members.iter().find(|member| member.publication.blocks.iter().any(|block| *block.topic == **topic));
         owner.map(|member| member.publication.session.system.clone())
     }
 }

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hub_kafka::{
-    Cleanup, Committed, KafkaConfig, Lane, LaneError, LaneInput, LaneLimits, Publication, ReadPlan, Reader, Record,
-    Session, TopicSpec, Topics, checkpoints,
+    Cleanup, Committed, KafkaConfig, Lane, LaneError, LaneInput, LaneLimits, Publication, ReadPlan, Reader, Record, Session, TopicSpec,
+    Topics, Until, checkpoints,
 };
 use hub_model::{Block, Checkpoint, RecordHeader, Rows, SystemName};
 use hub_telemetry::Metrics;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// The Kafka of the tests; fails where it cannot be reached.
 pub fn kafka() -> KafkaConfig {
@@ -21,6 +21,20 @@ pub fn kafka() -> KafkaConfig {
         .any(|address| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok());
     assert!(reached, "no Kafka at {brokers}: run `make up`, or set HUB_TEST_KAFKA to one that is running");
     KafkaConfig::at(brokers)
+}
+
+/// Milliseconds since 1970, whole seconds.
+fn this_second() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    i64::try_from(now).unwrap() * 1_000
+}
+
+/// Shows the hub's log where `RUST_LOG` says so.
+pub fn logged() {
+    if let Ok(filter) = std::env::var("RUST_LOG") {
+        // A second test of the process finds it installed.
+        let _ = hub_telemetry::init(hub_telemetry::Format::Pretty, &filter);
+    }
 }
 
 /// A name that no other test and no earlier run has.
@@ -36,27 +50,42 @@ pub struct Ground {
     pub lane_name: String,
     pub checkpoints: String,
     pub topic: String,
+    /// How far [`run_source`] has come.
+    pub progress: watch::Sender<u64>,
 }
 
 impl Ground {
-    pub async fn prepare(config: KafkaConfig, what: &str, settings: &[(&str, &str)]) -> Self {
+    /// The names, without the topics.
+    pub fn named(config: KafkaConfig, what: &str) -> Self {
         let name = fresh(what);
-        let ground = Self {
+        Self {
             config,
             lane_name: name.clone(),
             checkpoints: format!("{name}.checkpoints"),
             topic: format!("{name}.rows"),
-        };
+            progress: watch::Sender::new(0),
+        }
+    }
+
+    /// With the topics; `settings` are those of the topic of rows.
+    pub async fn prepare(config: KafkaConfig, what: &str, settings: &[(&str, &str)]) -> Self {
+        let ground = Self::named(config, what);
+        ground.create(settings).await;
+        logged();
+        ground
+    }
+
+    pub async fn create(&self, settings: &[(&str, &str)]) {
         let rows = TopicSpec {
-            name: ground.topic.clone(),
+            name: self.topic.clone(),
             partitions: 1,
             replication: 1,
-            cleanup: Cleanup::Compact,
+            // Nothing that is counted may be compacted away.
+            cleanup: Cleanup::Delete,
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         };
-        let specs = [checkpoints::topic(&ground.checkpoints, 1), rows];
-        Topics::connect(&ground.config).unwrap().ensure(&specs).await.unwrap();
-        ground
+        let specs = [checkpoints::topic(&self.checkpoints, 1), rows];
+        Topics::connect(&self.config).unwrap().ensure(&specs).await.unwrap();
     }
 
     pub fn lane(&self) -> Lane {
@@ -73,9 +102,9 @@ impl Ground {
     /// Everything committed in the topic of rows.
     pub async fn records(&self) -> Vec<Record> {
         let (config, topic) = (self.config.clone(), self.topic.clone());
-        tokio::task::spawn_blocking(move || Reader::open(&config, ReadPlan::whole(topic)).unwrap().collect().unwrap())
-            .await
-            .unwrap()
+        // A commit is answered before every reader can see it.
+        let plan = ReadPlan { until: Until::Settled(Duration::from_secs(60)), ..ReadPlan::whole(topic) };
+        tokio::task::spawn_blocking(move || Reader::open(&config, plan).unwrap().collect().unwrap()).await.unwrap()
     }
 
     pub async fn values(&self) -> Vec<String> {
@@ -95,7 +124,7 @@ impl Ground {
             topic: self.topic.as_str().into(),
             keys: Some(rows(&keys)),
             values: rows(values),
-            timestamps: (0..values.len()).map(|row| 1_700_000_000_000 + i64::try_from(row).unwrap()).collect(),
+            timestamps: (0..values.len()).map(|row| this_second() + i64::try_from(row).unwrap()).collect(),
             tombstones: Vec::new(),
             headers: Vec::new(),
         }
@@ -144,12 +173,7 @@ pub async fn submit(
 }
 
 /// Publishes and waits for the outcome.
-pub async fn publish(
-    lane: &Lane,
-    session: &Session,
-    blocks: Vec<Block>,
-    checkpoint: Checkpoint,
-) -> Result<Committed, LaneError> {
+pub async fn publish(lane: &Lane, session: &Session, blocks: Vec<Block>, checkpoint: Checkpoint) -> Result<Committed, LaneError> {
     submit(lane, session, blocks, checkpoint).await.await.expect("done is always called")
 }
 
@@ -174,25 +198,19 @@ pub async fn run_source(ground: &Ground, lane: &Lane, system: &SystemName, last:
     }
 }
 
-async fn from_checkpoint(
-    ground: &Ground,
-    lane: &Lane,
-    session: &Session,
-    mut next: u64,
-    last: u64,
-    step: u64,
-) -> Result<(), LaneError> {
+async fn from_checkpoint(ground: &Ground, lane: &Lane, session: &Session, mut next: u64, last: u64, step: u64) -> Result<(), LaneError> {
     let mut under_way = std::collections::VecDeque::new();
     while next < last || !under_way.is_empty() {
         while next < last && under_way.len() < 4 {
             let to = (next + step).min(last);
             let numbers: Vec<String> = (next..to).map(|number| number.to_string()).collect();
             let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
-            under_way.push_back(submit(lane, session, vec![ground.block(&numbers)], at(to)).await);
+            under_way.push_back((to, submit(lane, session, vec![ground.block(&numbers)], at(to)).await));
             next = to;
         }
-        if let Some(outcome) = under_way.pop_front() {
+        if let Some((to, outcome)) = under_way.pop_front() {
             outcome.await.expect("done is always called")?;
+            ground.progress.send_replace(to);
         }
     }
     Ok(())

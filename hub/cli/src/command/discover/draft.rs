@@ -12,7 +12,7 @@ use super::words::{likeness, words};
 use crate::command::schemas::type_of;
 
 /// An entity or field must be at least so like a table or column, out of 100, to be guessed.
-const ENOUGH: usize = 50;
+const ENOUGH: usize = 51;
 
 /// A `streams:` section with every stream, to be completed by an engineer.
 pub(super) fn drafts(shapes: &[&StreamShape], entities: &BTreeMap<String, CanonicalSchema>) -> String {
@@ -37,10 +37,7 @@ fn draft(shape: &StreamShape, entities: &BTreeMap<String, CanonicalSchema>, text
 }
 
 /// The entity whose name is nearest to the table's and whose fields are nearest to its columns.
-fn guess_entity<'a>(
-    shape: &StreamShape,
-    entities: &'a BTreeMap<String, CanonicalSchema>,
-) -> Option<(&'a str, &'a CanonicalSchema)> {
+fn guess_entity<'a>(shape: &StreamShape, entities: &'a BTreeMap<String, CanonicalSchema>) -> Option<(&'a str, &'a CanonicalSchema)> {
     let table = words(shape.stream.as_str().rsplit('.').next().unwrap_or_default());
     let score = |canonical: &CanonicalSchema| {
         let titles = canonical.titles();
@@ -79,14 +76,8 @@ fn pair<'a>(shape: &'a StreamShape, canonical: &'a CanonicalSchema) -> BTreeMap<
 fn with_entity(shape: &StreamShape, name: &str, canonical: &CanonicalSchema, text: &mut String) {
     let pairs = pair(shape, canonical);
     let _ = writeln!(text, "    entity: {name}   # a guess: {}", canonical.titles().vi);
-    let keys: Vec<&str> = canonical
-        .fields()
-        .iter()
-        .filter(|field| !field.nullable())
-        .filter(|field| pairs.get(field.name()).is_some_and(|at| shape.columns[*at].key.is_some()))
-        .map(CanonicalField::name)
-        .collect();
-    let _ = writeln!(text, "    key: [{}]   # the source tells rows apart by {}", keys.join(", "), identity(shape));
+    let keys = guess_key(shape, canonical, &pairs).join(", ");
+    let _ = writeln!(text, "    key: [{keys}]   # the source tells rows apart by {}", identity(shape));
     text.push_str("    map:\n");
     for field in canonical.fields() {
         match pairs.get(field.name()) {
@@ -105,6 +96,17 @@ fn with_entity(shape: &StreamShape, name: &str, canonical: &CanonicalSchema, tex
     for (_, column) in shape.columns.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         let _ = writeln!(text, "      # not mapped: {}   # {}", column.name, remark(column));
     }
+}
+
+/// The key that the entity's documentation names (`Key: code.`), else the fields that the source's key fills.
+fn guess_key<'a>(shape: &StreamShape, canonical: &'a CanonicalSchema, pairs: &BTreeMap<&str, usize>) -> Vec<&'a str> {
+    let named = canonical.doc().split("Key: ").nth(1).and_then(|rest| rest.split('.').next()).unwrap_or_default();
+    let named: Vec<&str> = named.split([',', ' ']).filter_map(|name| canonical.field(name).map(CanonicalField::name)).collect();
+    if !named.is_empty() && named.iter().all(|name| pairs.contains_key(name)) {
+        return named;
+    }
+    let filled = |field: &&CanonicalField| pairs.get(field.name()).is_some_and(|at| shape.columns[*at].key.is_some());
+    canonical.fields().iter().filter(|field| !field.nullable()).filter(filled).map(CanonicalField::name).collect()
 }
 
 fn without_entity(shape: &StreamShape, entities: &BTreeMap<String, CanonicalSchema>, text: &mut String) {
@@ -130,6 +132,12 @@ fn remark(column: &Column) -> String {
 /// An expression that fits the field's type.
 fn expression(field: &CanonicalField, column: &Column, from: &DataType) -> String {
     let name = sql_name(&column.name);
+    let legacy = column.comment.as_deref().unwrap_or_default().to_lowercase();
+    let name = match (legacy.contains("tcvn3"), legacy.contains("vni")) {
+        (true, _) => format!("from_tcvn3({name})"),
+        (false, true) => format!("from_vni({name})"),
+        _ => name,
+    };
     let is_text = matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let text = if is_text { name.clone() } else { format!("CAST({name} AS TEXT)") };
     if let Some(list) = field.codes() {
@@ -157,15 +165,15 @@ fn expression(field: &CanonicalField, column: &Column, from: &DataType) -> Strin
 
 /// A column as SQL names it.
 fn sql_name(column: &str) -> String {
-    let plain = column.chars().enumerate().all(|(at, letter)| {
-        letter.is_ascii_lowercase() || letter == '_' || (at > 0 && letter.is_ascii_digit())
-    });
+    let plain =
+        column.chars().enumerate().all(|(at, letter)| letter.is_ascii_lowercase() || letter == '_' || (at > 0 && letter.is_ascii_digit()));
     if plain { column.to_owned() } else { format!("\"{}\"", column.replace('"', "\"\"")) }
 }
 
 /// A text as a YAML scalar on one line.
 fn scalar(text: &str) -> String {
-    let plain = text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_') && !text.contains(": ") && !text.contains(" #");
+    let plain =
+        text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_') && !text.contains(": ") && !text.contains(" #");
     if plain { text.to_owned() } else { quoted_single(text) }
 }
 
@@ -188,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    const CITIZEN: &str = r#"{"type":"record","name":"Citizen","namespace":"population","title":{"vi":"Công dân","en":"Citizen"},"doc":"A citizen.","fields":[
+    const CITIZEN: &str = r#"{"type":"record","name":"Citizen","namespace":"population","title":{"vi":"Công dân","en":"Citizen"},"doc":"A citizen. Key: personal_id.","fields":[
         {"name":"personal_id","type":"string","title":{"vi":"Số định danh","en":"Personal identifier"},"hub.privacy":"personal","doc":"x"},
         {"name":"full_name","type":"string","title":{"vi":"Họ và tên","en":"Full name"},"hub.privacy":"personal","doc":"x"},
         {"name":"date_of_birth","type":["null",{"type":"int","logicalType":"date"}],"default":null,"title":{"vi":"Ngày sinh","en":"Date of birth"},"hub.privacy":"personal","doc":"x"},
@@ -226,8 +234,9 @@ mod tests {
         let table = shape(
             "public.cong_dan",
             &[
-                ("so_cccd", DataType::Utf8, Some(1), Some("Số định danh cá nhân")),
-                ("HoTen", DataType::Utf8, None, None),
+                ("id", DataType::Int64, Some(1), None),
+                ("so_cccd", DataType::Utf8, None, Some("Số định danh cá nhân")),
+                ("HoTen", DataType::Utf8, None, Some("TCVN3")),
                 ("ngay_sinh", DataType::Utf8, None, None),
                 ("gioi_tinh", DataType::Int16, None, None),
                 ("ghi_chu", DataType::Utf8, None, None),
@@ -237,7 +246,7 @@ mod tests {
         assert!(text.contains("    entity: population.Citizen "), "{text}");
         assert!(text.contains("    key: [personal_id] "), "{text}");
         assert!(text.contains("      personal_id: personal_id(so_cccd) "), "{text}");
-        assert!(text.contains("      full_name: proper_name(\"HoTen\") "), "{text}");
+        assert!(text.contains("      full_name: proper_name(from_tcvn3(\"HoTen\")) "), "{text}");
         assert!(text.contains("      date_of_birth: vn_date(ngay_sinh) "), "{text}");
         assert!(text.contains("      gender: code('gender', CAST(gioi_tinh AS TEXT)) "), "{text}");
         assert!(text.contains("      # not mapped: ghi_chu "), "{text}");

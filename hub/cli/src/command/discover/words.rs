@@ -8,6 +8,19 @@ use unicode_normalization::char::is_combining_mark;
 /// Words that tell nothing.
 const EMPTY: [&str; 11] = ["cua", "va", "thoi", "diem", "cac", "theo", "tbl", "dm", "of", "the", "s"];
 
+/// What abbreviations of columns stand for.
+const SHORT: [(&str, &str); 9] = [
+    ("cccd", "dinh danh ca nhan"),
+    ("sdt", "dien thoai"),
+    ("dt", "dien thoai"),
+    ("mst", "ma so thue"),
+    ("gt", "gioi tinh"),
+    ("ns", "ngay sinh"),
+    ("dc", "dia chi"),
+    ("cb", "can bo"),
+    ("tthc", "thu tuc hanh chinh"),
+];
+
 /// The words of a name: `Họ và tên`, `ho_ten` and `HoTen` have the same.
 pub(super) fn words(name: &str) -> BTreeSet<String> {
     let mut plain = String::with_capacity(name.len());
@@ -23,7 +36,9 @@ pub(super) fn words(name: &str) -> BTreeSet<String> {
             _ => plain.push(' '),
         }
     }
-    plain.split_whitespace().filter(|word| !EMPTY.contains(word)).map(str::to_owned).collect()
+    let whole = |word| SHORT.iter().find(|(short, _)| *short == word).map_or(word, |(_, whole)| *whole);
+    let words = plain.split_whitespace().flat_map(|word| whole(word).split(' '));
+    words.filter(|word| !EMPTY.contains(word)).map(str::to_owned).collect()
 }
 
 /// From 0 to 100: the part of their words that two names share.
@@ -44,6 +59,7 @@ mod tests {
         assert_eq!(same("Ngày sinh", "NgaySinh"), 100);
         assert_eq!(same("Địa chỉ", "dia_chi"), 100);
         assert_eq!(same("Mã hồ sơ", "ma_ho_so"), 100);
+        assert_eq!(same("Số định danh cá nhân", "so_cccd"), 100);
         assert!(same("Trạng thái", "ma_ho_so") == 0);
         assert_eq!(same("", ""), 0);
     }

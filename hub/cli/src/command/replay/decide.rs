@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use hub_model::{Block, ChangeBatch, Op, Origin, SnapshotMark};
 use hub_sdk::StreamShape;
-use hub_transform::reject::{Reject, raw_rows};
+use hub_transform::reject::{Reject, RejectError, raw_rows};
 
 use crate::command::envelope::{FRAME, Place};
 use crate::command::fold::hash;
@@ -13,9 +13,6 @@ use crate::failure::Failure;
 
 /// Reason codes of rows that their connector could not read whole: what is missing of them is not in the raw row.
 const UNREAD: [&str; 2] = ["undecodable", "toast-vanished"];
-/// How a value ends that was cut, because its row was larger than the rejects topic takes.
-const CUT: &str = " …cut\"";
-
 /// What became of a reject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -80,14 +77,14 @@ impl Row {
         let place = Place { commit: unsigned(reject.commit_position), position: unsigned(reject.position) };
         let stuck = |why| Ok(Self { key: None, place, outcome: Outcome::Not(Fate::Stuck(why)) });
         let Some(op) = op_of(&reject.op) else { return stuck("a truncate is no row: snapshot the stream anew") };
-        let Some(batch) = batch_of(reject, op, shape) else {
-            return stuck("its raw row does not fit the table's present columns: snapshot the stream anew");
+        let batch = match batch_of(reject, op, shape) {
+            Ok(batch) => batch,
+            Err(RejectError::Cut) => {
+                return stuck("its raw row was too large to be kept whole: change the row at the source, or snapshot the stream anew");
+            }
+            Err(_) => return stuck("its raw row does not fit the table's present columns: snapshot the stream anew"),
         };
         let key = key_of(&batch, workshop)?;
-        if reject.raw.contains(CUT) {
-            let why = "its raw row was too large to be kept whole: change the row at the source, or snapshot the stream anew";
-            return Ok(Self { key, place, outcome: Outcome::Not(Fate::Stuck(why)) });
-        }
         if UNREAD.contains(&reject.reason.as_str()) {
             let why = "the source's value could not be read then: change the row at the source, or snapshot the stream anew";
             return Ok(Self { key, place, outcome: Outcome::Not(Fate::Stuck(why)) });
@@ -140,13 +137,13 @@ fn op_of(letter: &str) -> Option<Op> {
     [Op::Read, Op::Create, Op::Update, Op::Delete].into_iter().find(|op| op.letter() == letter)
 }
 
-fn batch_of(reject: &Reject, op: Op, shape: &StreamShape) -> Option<ChangeBatch> {
-    let rows = raw_rows(&[&reject.raw], &shape.schema).ok()?;
+fn batch_of(reject: &Reject, op: Op, shape: &StreamShape) -> Result<ChangeBatch, RejectError> {
+    let rows = raw_rows(&[&reject.raw], &shape.schema)?;
     let unsigned = |value: i64| u64::try_from(value).unwrap_or_default();
     let mut origin = Origin::with_capacity(1);
     let (commit, position, ordinal) = (unsigned(reject.commit_position), unsigned(reject.position), unsigned(reject.ordinal));
     origin.push(reject.source_ts_us, commit, position, ordinal, unsigned(reject.transaction));
-    Some(ChangeBatch {
+    Ok(ChangeBatch {
         stream: shape.stream.clone(),
         ops: vec![op],
         rows,

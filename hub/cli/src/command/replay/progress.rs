@@ -54,9 +54,9 @@ impl Progress {
 
     /// Whether a reject is still to be looked at.
     pub(super) fn is_pending(&self, partition: i32, offset: i64) -> bool {
-        self.partitions.get(&partition).is_none_or(|held| {
-            offset >= held.before.next || held.before.again.iter().any(|[from, to]| (*from..=*to).contains(&offset))
-        })
+        self.partitions
+            .get(&partition)
+            .is_none_or(|held| offset >= held.before.next || held.before.again.iter().any(|[from, to]| (*from..=*to).contains(&offset)))
     }
 
     /// A record was read; where it is pending, it stays so until it is settled.
