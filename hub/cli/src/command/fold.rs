@@ -29,6 +29,35 @@ pub(crate) struct Latest {
     pub(crate) moved: bool,
 }
 
+/// How a record stands to the one before it with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Later, or the first.
+    Later,
+    /// The same once more.
+    Same,
+    /// Older.
+    Older,
+}
+
+impl Latest {
+    /// Takes the next record of the key. What comes after `bound` (0: nothing does) is not judged.
+    fn take(&mut self, facts: &Facts<'_>, bound: u64) -> Order {
+        let order = match facts.place.cmp(&self.place) {
+            _ if self.op == 0 => Order::Later,
+            std::cmp::Ordering::Less => Order::Older,
+            std::cmp::Ordering::Equal if self.op == facts.op => Order::Same,
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Order::Later,
+        };
+        (self.place, self.op) = (facts.place, facts.op);
+        self.moved |= bound > 0 && facts.place.commit > bound;
+        if !self.moved {
+            self.state = facts.after.map(hash);
+        }
+        order
+    }
+}
+
 /// What a topic holds.
 pub(crate) struct Fold<'a> {
     kafka: &'a KafkaConfig,
@@ -168,27 +197,18 @@ impl<'a> Fold<'a> {
             }
         };
         let facts = self.layout.facts(body).ok_or_else(unreadable)?;
-        let before = self.disordered;
-        self.apply(key, &facts);
-        if self.disordered > before && self.only.is_some() {
+        if self.apply(key, &facts) == Order::Older && self.only.is_some() {
             self.overtaken.push(record.key().unwrap_or_default().to_vec());
         }
         Ok(())
     }
 
-    fn apply(&mut self, key: u128, facts: &Facts<'_>) {
-        let known = self.keys.get(&key).copied();
-        if let Some(before) = known.filter(|before| before.op != 0) {
-            let same = before.place == facts.place && before.op == facts.op;
-            self.duplicates += u64::from(same);
-            self.disordered += u64::from(facts.place < before.place);
-        }
+    fn apply(&mut self, key: u128, facts: &Facts<'_>) -> Order {
         let latest = self.keys.entry(key).or_default();
-        (latest.place, latest.op) = (facts.place, facts.op);
-        latest.moved |= self.bound > 0 && facts.place.commit > self.bound;
-        if !latest.moved {
-            latest.state = facts.after.map(hash);
-        }
+        let order = latest.take(facts, self.bound);
+        self.duplicates += u64::from(order == Order::Same);
+        self.disordered += u64::from(order == Order::Older);
+        order
     }
 
     fn writer(&mut self, id: u32) -> Result<&Writer, Failure> {
@@ -234,6 +254,31 @@ pub(crate) fn hash_raw(raw: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn facts(op: u8, commit: u64, after: Option<&[u8]>) -> Facts<'_> {
+        Facts { op, place: Place { commit, position: commit }, after }
+    }
+
+    #[test]
+    fn the_latest_record_of_a_key_is_its_state_and_repetitions_are_seen() {
+        let mut latest = Latest::default();
+        assert_eq!(latest.take(&facts(b'c', 10, Some(b"a")), 0), Order::Later);
+        assert_eq!(latest.take(&facts(b'c', 10, Some(b"a")), 0), Order::Same);
+        assert_eq!(latest.take(&facts(b'u', 20, Some(b"b")), 0), Order::Later);
+        assert_eq!(latest.state, Some(hash(b"b")));
+        assert_eq!(latest.take(&facts(b'u', 15, Some(b"c")), 0), Order::Older);
+        assert_eq!(latest.take(&facts(b'd', 30, None), 0), Order::Later);
+        assert_eq!(latest.state, None);
+    }
+
+    #[test]
+    fn what_is_published_after_the_bound_leaves_the_state_as_it_was_then() {
+        let mut latest = Latest::default();
+        latest.take(&facts(b'c', 10, Some(b"a")), 15);
+        latest.take(&facts(b'u', 20, Some(b"b")), 15);
+        assert!(latest.moved);
+        assert_eq!(latest.state, Some(hash(b"a")));
+    }
 
     #[test]
     fn a_raw_row_is_the_same_with_a_new_column_that_is_null() {

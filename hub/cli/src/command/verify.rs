@@ -120,7 +120,8 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     match broken {
         0 => Ok(()),
         _ => Err(Failure::Differs(format!(
-            "{broken} of {} streams of {name} differ from their source; --show 10 names keys, `hub run --resnapshot {name}` publishes the source anew",
+            "{broken} of {} streams of {name} differ from their source; --show 10 names keys. `hub rejects replay {name}` publishes rows that a \
+             mended mapping takes now, `hub run --resnapshot {name}` the whole source anew",
             verdicts.len()
         ))),
     }

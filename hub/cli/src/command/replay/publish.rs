@@ -15,7 +15,7 @@ use crate::failure::Failure;
 
 /// The lane of one replay.
 pub(super) struct Publisher {
-    /// What was committed of the system when the lane had fenced.
+    /// What is committed of the system, as far as this lane knows.
     pub(super) checkpoint: Checkpoint,
     kafka: hub_kafka::KafkaConfig,
     lane: Lane,
@@ -44,8 +44,10 @@ impl Publisher {
 
     /// Publishes rows and progress in one transaction, and waits until it is committed.
     pub(super) async fn publish(&mut self, blocks: Vec<Block>, progress: &Progress) -> Result<(), Failure> {
+        let mut after = self.checkpoint.clone();
         let checkpoint = progress.checkpoint();
-        if blocks.is_empty() && checkpoint.is_empty() {
+        after.merge(&checkpoint);
+        if blocks.is_empty() && after == self.checkpoint {
             return Ok(());
         }
         let (told, outcome) = tokio::sync::oneshot::channel();
@@ -62,7 +64,10 @@ impl Publisher {
         self.lane.publish(publication).await;
         let doing = || format!("publishing replayed rows of {} (nothing of this step was published; replay again)", self.system);
         match outcome.await {
-            Ok(Ok(_committed)) => Ok(()),
+            Ok(Ok(_committed)) => {
+                self.checkpoint = after;
+                Ok(())
+            }
             Ok(Err(error)) => Err(Failure::unavailable(doing(), error)),
             Err(_) => Err(Failure::unavailable(doing(), "the lane ended without an answer")),
         }
