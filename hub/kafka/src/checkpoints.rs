@@ -3,6 +3,8 @@
 //! A record's key is `<system>|<partition>` (a system name has no `|`), its value the position as JSON, a tombstone
 //! for a partition to forget. All records of a system are in one Kafka partition, so that their order is kept and
 //! reading one system back reads one partition only. The number of Kafka partitions must never change.
+//!
+//! A key `|<lane>` is a lane's mark (see [`mark`]); readers pass over it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,6 +111,9 @@ fn each(
 ) -> Result<(), Error> {
     let plan = ReadPlan { topic: topic.to_owned(), partition, start: Start::Beginning, until: Until::Settled(patience(config)), key: None };
     Reader::open(config, plan)?.each(|record| {
+        if record.key().is_some_and(|key| key.starts_with(b"|")) {
+            return Ok(());
+        }
         let bad = |what: &str| Error::BadRecord {
             doing: doing.to_owned(),
             topic: topic.to_owned(),
@@ -134,6 +139,11 @@ fn parse_key<'a>(record: &'a BorrowedRecord<'_>) -> Option<(SystemName, &'a str)
 /// The key of a record.
 pub(crate) fn key(system: &SystemName, partition: &str) -> String {
     format!("{system}|{partition}")
+}
+
+/// The key of a lane's mark: a tombstone that means nothing, and ends a transaction of its producer that was left open.
+pub(crate) fn mark(lane: &str) -> String {
+    format!("|{lane}")
 }
 
 /// The Kafka partition that holds a system's records: FNV-1a of its name, stable for ever.

@@ -52,7 +52,7 @@ pub enum Error {
     /// Transactions of others hold back the end of a topic.
     #[error(
         "an open transaction held back the end of topic {topic}, partition {partition} while {doing}; it ends by itself \
-         after its transaction timeout, or with the hub that began it"
+         after its transaction timeout; where it does not, `kafka-transactions.sh find-hanging` names its producer"
     )]
     HeldBack {
         /// What was being done.
@@ -143,6 +143,7 @@ impl Cause {
             reason.contains("SASL authentication error")
                 || reason.contains("Authentication failed")
                 || reason.contains("SSL handshake failed")
+                || reason.contains("SSL alert")
         });
         match class_of(&self.error) {
             Class::Unreachable if by_reason => Class::Denied,

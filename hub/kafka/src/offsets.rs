@@ -44,6 +44,12 @@ pub fn end_offsets(config: &KafkaConfig, topic: &str) -> Result<Vec<EndOffsets>,
     Ok(ends)
 }
 
+/// The partitions in which a transaction is open now.
+pub(crate) fn held_back(config: &KafkaConfig, topic: &str) -> Result<Vec<i32>, Error> {
+    let ends = end_offsets(config, topic)?;
+    Ok(ends.into_iter().filter(|end| end.committed < end.end).map(|end| end.partition).collect())
+}
+
 /// Waits until everything that was written to a partition by now is either committed or aborted.
 ///
 /// A reader that stops at the end of what is committed would otherwise miss records that are committed already, but

@@ -13,6 +13,7 @@ use super::producer::{Commit, Failure, TransactionalProducer, Waiting, record_li
 use super::{Committed, Health, LaneError, LaneInput, Publication, Session, Shared};
 use crate::checkpoints;
 use crate::error::{Cause, Class};
+use crate::offsets::held_back;
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -352,7 +353,41 @@ impl Worker {
                 return Err(LaneError::Fatal { lane: Arc::clone(&self.name), cause: cause.into() });
             }
         }
+        self.end_forgotten(&producers)?;
         Ok(producers)
+    }
+
+    /// Ends transactions that Kafka has forgotten to end.
+    ///
+    /// Kafka 4.3 that is killed between its decision to commit and the writing of the commit's markers may, when it comes
+    /// back, note the transaction as complete without them: the records are then neither committed nor aborted for any
+    /// reader, for ever, and the checkpoint behind them cannot be read. The next marker of the same producer ends them,
+    /// so each producer commits a mark where the end of the checkpoints topic is held back. A transaction that holds
+    /// checkpoints was complete, which makes a commit right; topics of rows heal with the producer's next commit there.
+    fn end_forgotten(&self, producers: &[TransactionalProducer; 2]) -> Result<(), LaneError> {
+        let topic = &self.input.checkpoints_topic;
+        let held_back = held_back(&self.input.config, topic).map_err(|cause| {
+            tracing::debug!(lane = &*self.name, %cause, "could not look for forgotten transactions");
+            LaneError::Fatal { lane: Arc::clone(&self.name), cause: cause.to_string().into() }
+        })?;
+        if held_back.is_empty() {
+            return Ok(());
+        }
+        let key = checkpoints::mark(&self.name);
+        let fail = |failure: Failure| LaneError::new(&self.name, failure.cause);
+        let report = |_: Cause| {};
+        for producer in producers {
+            let mut waiting = Waiting::new(&self.shared.stop, &report);
+            producer.begin().map_err(fail)?;
+            for partition in &held_back {
+                producer.send_to(topic, *partition, key.as_bytes(), None, &mut waiting).map_err(fail)?;
+            }
+            producer.drain(&mut waiting).map_err(fail)?;
+            if let Commit::Abort(failure) | Commit::Unsettled(failure) = producer.commit(&mut waiting) {
+                return Err(fail(failure));
+            }
+        }
+        Ok(())
     }
 
     fn ready(&self) {
