@@ -32,6 +32,7 @@ clean: ## stop, and remove .local/ (downloads and builds stay in ~/.cache/provin
 
 test: ## all tests; starts what they need
 	@$(STACK) up pg18
+	cargo build --workspace --bins
 	cargo test --workspace
 
 lint: ## formatting, clippy, licences and advisories
