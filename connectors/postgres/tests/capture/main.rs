@@ -15,3 +15,4 @@ mod slot;
 #[allow(dead_code, reason = "shared with the other tests")]
 mod source;
 mod speed;
+mod trouble;
