@@ -36,7 +36,13 @@ fn lines(output: &Output) -> Vec<Value> {
 }
 
 fn code(output: &Output, expected: i32) {
-    assert_eq!(output.status.code(), Some(expected), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(expected),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -50,7 +56,8 @@ async fn verify_tells_missing_extra_and_different_and_finds_every_refused_row() 
     let agrees = setup.command(&["verify", "demo", "--json"]);
     code(&agrees, 0);
     let told = &lines(&agrees)[0];
-    let counts = ["rows", "filtered", "refused", "keys", "missing", "extra", "different", "unlisted"].map(|name| told[name].as_u64().unwrap());
+    let counts =
+        ["rows", "filtered", "refused", "keys", "missing", "extra", "different", "unlisted"].map(|name| told[name].as_u64().unwrap());
     assert_eq!(counts, [1001, 1, 1, 999, 0, 0, 0, 0]);
     assert_eq!(told["reasons"], json!({"born: bad-date": 1}));
 
@@ -160,10 +167,7 @@ async fn rows_are_previewed_before_and_tailed_after_they_are_published() {
     let tail = setup.command(&["tail", &setup.topic("person"), "--json", "--key", "1"]);
     code(&tail, 0);
     let record = &lines(&tail)[0];
-    assert_eq!(
-        record["value"]["after"],
-        json!({"id": 1, "name": "Trần Thị Ánh", "born": "1945-09-02", "fee": "8.00", "status": "active"})
-    );
+    assert_eq!(record["value"]["after"], json!({"id": 1, "name": "Trần Thị Ánh", "born": "1945-09-02", "fee": "8.00", "status": "active"}));
     let checked = setup.command(&["schemas", "check", "--json"]);
     code(&checked, 0);
     assert!(lines(&checked).iter().all(|line| line["verdict"] == "as registered (version 1)"), "{:?}", lines(&checked));

@@ -46,8 +46,7 @@ async fn a_broken_link_is_unreachable_and_the_same_connector_goes_on() {
         while rig.admin.query_one(following, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             tokio::task::yield_now().await;
         }
-        rig.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name <> ''")
-            .await;
+        rig.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name <> ''").await;
         assert_eq!(run.failure().await.kind(), ErrorKind::Unreachable);
         run = Run::start(&connector, &replica.checkpoint);
     }
