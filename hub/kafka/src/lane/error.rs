@@ -134,6 +134,20 @@ impl LaneError {
         }
     }
 
+    /// What kept a lane from asking Kafka something beside its transactions.
+    pub(crate) fn of(lane: &Arc<str>, error: crate::Error) -> Self {
+        use crate::Error as Asked;
+        match error {
+            Asked::Unreachable { cause, .. }
+            | Asked::Denied { cause, .. }
+            | Asked::BadConfig { cause, .. }
+            | Asked::Failed { cause, .. } => Self::new(lane, cause),
+            other @ (Asked::NoTopic { .. } | Asked::HeldBack { .. } | Asked::BadRecord { .. }) => {
+                Self::Fatal { lane: Arc::clone(lane), cause: other.to_string().into() }
+            }
+        }
+    }
+
     /// Sorts Kafka's answer to a lane.
     pub(crate) fn new(lane: &Arc<str>, cause: Cause) -> Self {
         let lane = Arc::clone(lane);

@@ -100,7 +100,7 @@ pub(super) struct TransactionalProducer {
 }
 
 /// Between two looks for acknowledgements: a part of what a commit takes.
-const WAIT: Duration = Duration::from_micros(100);
+const WAIT: Duration = Duration::from_micros(200);
 /// The same when Kafka has not answered for a while.
 const SLOW_WAIT: Duration = Duration::from_millis(5);
 /// After so long without an acknowledgement, Kafka is looked at less often.
@@ -114,6 +114,10 @@ impl TransactionalProducer {
     pub(super) fn create(config: &KafkaConfig, id: &str) -> Result<Self, Failure> {
         let mut client = config.client_with(&[
             ("linger.ms", "0"),
+            // librdkafka keeps one request a partition in flight, and spins while more records wait for their turn, unless
+            // a request of another partition waits to be sent. One request a connection brings that about: a third of
+            // the polls of a full lane, a twentieth of those of a quiet one, and the same rate.
+            ("max.in.flight.requests.per.connection", "1"),
             ("batch.num.messages", "10000"),
             ("batch.size", "900000"),
             // Bounds what a lane holds beside its publications.

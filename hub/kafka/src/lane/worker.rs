@@ -366,10 +366,7 @@ impl Worker {
     /// checkpoints was complete, which makes a commit right; topics of rows heal with the producer's next commit there.
     fn end_forgotten(&self, producers: &[TransactionalProducer; 2]) -> Result<(), LaneError> {
         let topic = &self.input.checkpoints_topic;
-        let held_back = held_back(&self.input.config, topic).map_err(|cause| {
-            tracing::debug!(lane = &*self.name, %cause, "could not look for forgotten transactions");
-            LaneError::Fatal { lane: Arc::clone(&self.name), cause: cause.to_string().into() }
-        })?;
+        let held_back = held_back(&self.input.config, topic).map_err(|error| LaneError::of(&self.name, error))?;
         if held_back.is_empty() {
             return Ok(());
         }
