@@ -6,20 +6,20 @@ use apache_avro::Schema;
 use apache_avro::schema::{Name, NamesRef, ResolvedSchema};
 use apache_avro::types::Value as Avro;
 use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_us_to_datetime};
-use hub_registry::Client;
+use hub_registry::Schemas;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
 /// A decoder that asks the registry once per schema.
 pub(crate) struct Decoder {
-    registry: Client,
+    registry: Schemas,
     schemas: HashMap<u32, Schema>,
 }
 
 impl Decoder {
     /// A decoder that asks this registry.
-    pub(crate) fn new(registry: Client) -> Self {
+    pub(crate) fn new(registry: Schemas) -> Self {
         Self { registry, schemas: HashMap::new() }
     }
 

@@ -24,11 +24,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hub_kafka::{BorrowedRecord, KafkaConfig, Next, ReadPlan, Reader};
+use hub_engine::spec::Naming;
+use hub_kafka::{BorrowedRecord, KafkaConfig, Next, ReadPlan, Reader, Topics};
+use hub_registry::{Registry, Schemas};
 use hub_transform::CanonicalSchema;
+use tokio::net::TcpStream;
 
-use crate::config::{Folder, HubFile, LoadedSystem};
+use crate::config::{Folder, HubFile, LoadedSystem, RegistryChoice};
 use crate::failure::Failure;
+use crate::setup::registry_client;
 
 /// `hub.yaml` of a folder; the systems' faults do not matter to commands that only read Kafka.
 fn hub_file(directory: &Path) -> Result<HubFile, Failure> {
@@ -70,6 +74,25 @@ fn entities(directory: &Path, hub: &HubFile) -> Result<BTreeMap<String, Canonica
         }
     }
     Ok(entities)
+}
+
+/// The registry for commands beside a hub. The embedded one is asked over HTTP while a hub runs, and read from its topic
+/// while none does: nothing but the topic is needed.
+async fn schemas(hub: &HubFile, directory: &Path) -> Result<Schemas, Failure> {
+    let RegistryChoice::Embedded(listen) = hub.registry.choice() else {
+        return Ok(Schemas::External(registry_client(hub, directory)?));
+    };
+    if TcpStream::connect(listen).await.is_ok() {
+        return Ok(Schemas::External(registry_client(hub, directory)?));
+    }
+    let topic = Naming::new(hub.kafka.topic_prefix.clone()).schemas();
+    let doing = || format!("reading the schema registry's topic {topic} (no hub answers on {listen})");
+    let there = tokio::task::block_in_place(|| Topics::connect(&hub.kafka).and_then(|topics| topics.partitions(&topic)));
+    if there.map_err(|error| Failure::unavailable(doing(), error))?.is_none() {
+        return Err(Failure::unavailable(doing(), "there is none: no hub has run yet; start it by `hub run`"));
+    }
+    let registry = Registry::start(hub.kafka.client(), &topic, hub.kafka.replication).await;
+    Ok(Schemas::Embedded(registry.map_err(|error| Failure::unavailable(doing(), error))?))
 }
 
 /// The place of a stream in its system's file.

@@ -24,12 +24,11 @@ use super::envelope::Layout;
 use super::fold::Fold;
 use super::present;
 use super::workshop::Workshop;
-use super::{each_record, system_of};
+use super::{each_record, schemas, system_of};
 use crate::Global;
 use crate::avro::Decoder;
 use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
-use crate::setup::registry_client;
 use crate::table::{print_json, print_line, table};
 use decide::{Fate, Row, judge};
 use progress::Progress;
@@ -84,7 +83,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
             && options.reason.as_ref().is_none_or(|reason| *reason == held.reject.reason)
     };
     let chosen: Vec<Held> = held.into_iter().filter(fits).collect();
-    let mut decoder = Decoder::new(registry_client(&hub, &global.config)?);
+    let mut decoder = Decoder::new(schemas(&hub, &global.config).await?);
     let connector = open(&system, &hub_connectors::kinds()).await.map_err(Failure::Unavailable)?;
     let shapes = connector.discover().await.map_err(|error| Failure::Unavailable(error.report()))?;
     let replay = Replay { hub: &hub, system: &system, connector: connector.as_ref(), shapes: &shapes };

@@ -9,11 +9,10 @@ use hub_transform::schema::{CanonicalField, Privacy};
 use hub_transform::{CanonicalSchema, reject};
 use serde_json::json;
 
-use super::entities;
+use super::{entities, schemas};
 use crate::Global;
 use crate::config::{Folder, HubFile};
 use crate::failure::Failure;
-use crate::setup::registry_client;
 use crate::table::{print_json, print_line, table};
 
 /// Options of `hub schemas`.
@@ -131,7 +130,7 @@ pub(super) fn type_of(field: &CanonicalField) -> String {
 }
 
 async fn check(global: &Global, folder: &Folder, hub: &HubFile, only: Option<&str>) -> Result<(), Failure> {
-    let client = registry_client(hub, &global.config)?;
+    let client = schemas(hub, &global.config).await?;
     let mut rows = table(&["subject", "entity", "verdict", "what does not fit"]);
     let mut broken = 0;
     for (subject, entity, schema) in subjects(folder, hub, only)? {

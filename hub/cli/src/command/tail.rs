@@ -6,11 +6,10 @@ use clap::Args;
 use hub_kafka::{Next, ReadPlan, Reader, Record, Start, Until};
 use serde_json::{Value, json};
 
-use super::hub_file;
+use super::{hub_file, schemas};
 use crate::Global;
 use crate::avro::Decoder;
 use crate::failure::Failure;
-use crate::setup::registry_client;
 use crate::table::{Tone, instant, print_json, print_line, toned};
 
 /// Options of `hub tail`.
@@ -42,7 +41,7 @@ pub(crate) struct Options {
 /// Reads committed records and prints one line each.
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
     let hub = hub_file(&global.config)?;
-    let mut decoder = Decoder::new(registry_client(&hub, &global.config)?);
+    let mut decoder = Decoder::new(schemas(&hub, &global.config).await?);
     let plan = ReadPlan {
         partition: options.partition,
         start: start(options.from.as_deref(), options.follow)?,

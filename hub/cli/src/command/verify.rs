@@ -22,12 +22,11 @@ use super::envelope::Layout;
 use super::fold::{Fold, Latest, hash_raw};
 use super::present::{self, Present};
 use super::workshop::Workshop;
-use super::{each_record, stream_of, system_of};
+use super::{each_record, schemas, stream_of, system_of};
 use crate::Global;
 use crate::avro::Decoder;
 use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
-use crate::setup::registry_client;
 use crate::table::{print_json, print_line, table};
 
 /// A topic that has had nothing new for so long is taken to be all there is.
@@ -109,7 +108,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     };
     let connector = open(&system, &hub_connectors::kinds()).await.map_err(Failure::Unavailable)?;
     let shapes = connector.discover().await.map_err(|error| Failure::Unavailable(error.report()))?;
-    let mut decoder = Decoder::new(registry_client(&hub, &global.config)?);
+    let mut decoder = Decoder::new(schemas(&hub, &global.config).await?);
     let mut verdicts = Vec::new();
     for at in chosen {
         let comparison = Comparison { hub: &hub, system: &system, at, connector: connector.as_ref(), shapes: &shapes, options: &options };

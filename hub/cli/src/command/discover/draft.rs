@@ -38,7 +38,7 @@ fn draft(shape: &StreamShape, entities: &BTreeMap<String, CanonicalSchema>, text
 
 /// The entity whose name is nearest to the table's and whose fields are nearest to its columns.
 fn guess_entity<'a>(shape: &StreamShape, entities: &'a BTreeMap<String, CanonicalSchema>) -> Option<(&'a str, &'a CanonicalSchema)> {
-    let table = words(shape.stream.as_str().rsplit('.').next().unwrap_or_default());
+    let table = table_words(shape);
     let score = |canonical: &CanonicalSchema| {
         let titles = canonical.titles();
         let named = [&*titles.vi, &*titles.en, canonical.name()].map(|name| likeness(&table, &words(name)));
@@ -51,14 +51,21 @@ fn guess_entity<'a>(shape: &StreamShape, entities: &'a BTreeMap<String, Canonica
 
 /// Field → column, nearest first, each used once.
 fn pair<'a>(shape: &'a StreamShape, canonical: &'a CanonicalSchema) -> BTreeMap<&'a str, usize> {
+    let table = table_words(shape);
     let mut scores = Vec::new();
     for field in canonical.fields() {
         let names = [&*field.titles().vi, &*field.titles().en, field.name()].map(words);
         for (at, column) in shape.columns.iter().enumerate() {
             let told = [Some(column.name.as_str()), column.comment.as_deref()].into_iter().flatten().map(words);
-            let best = told.flat_map(|column| names.each_ref().map(|name| likeness(name, &column))).max().unwrap_or_default();
-            if best >= ENOUGH {
-                scores.push((best, field.name(), at));
+            let near = told.flat_map(|column| names.each_ref().map(|name| nearness(name, &column, &table))).max().unwrap_or_default();
+            // What identifies a row is always given.
+            let score = match (column.key.is_some(), field.nullable()) {
+                (true, true) => near.saturating_sub(30),
+                (true, false) if near >= ENOUGH => near + 15,
+                _ => near,
+            };
+            if score >= ENOUGH {
+                scores.push((score, field.name(), at));
             }
         }
     }
@@ -71,6 +78,16 @@ fn pair<'a>(shape: &'a StreamShape, canonical: &'a CanonicalSchema) -> BTreeMap<
         }
     }
     pairs
+}
+
+fn table_words(shape: &StreamShape) -> BTreeSet<String> {
+    words(shape.stream.as_str().rsplit('.').next().unwrap_or_default())
+}
+
+/// How like two names are, with or without the words of the table: in `co_quan`, `ten` is the `Tên cơ quan`.
+fn nearness(left: &BTreeSet<String>, right: &BTreeSet<String>, table: &BTreeSet<String>) -> usize {
+    let without = |words: &BTreeSet<String>| words.difference(table).cloned().collect::<BTreeSet<_>>();
+    likeness(left, right).max(likeness(&without(left), &without(right)))
 }
 
 fn with_entity(shape: &StreamShape, name: &str, canonical: &CanonicalSchema, text: &mut String) {
@@ -252,6 +269,13 @@ mod tests {
         assert!(text.contains("      # not mapped: ghi_chu "), "{text}");
         let parsed = crate::config::yaml::Document::parse(std::path::Path::new("draft"), &text);
         assert!(parsed.is_ok(), "a draft is YAML: {:?}", parsed.err());
+    }
+
+    #[test]
+    fn names_are_compared_without_the_words_of_their_table() {
+        let of = |text: &str| words(text);
+        assert_eq!(nearness(&of("Tên cơ quan"), &of("ten"), &of("co_quan")), 100);
+        assert_eq!(nearness(&of("Tên cơ quan"), &of("ma_co_quan"), &of("co_quan")), 50);
     }
 
     #[test]
