@@ -12,3 +12,4 @@ mod supervisor;
 
 pub use error::RunError;
 pub use node::{Node, NodeInput, SecretResolver, reach_kafka};
+pub use supervisor::open;

@@ -177,7 +177,7 @@ impl Node {
         let name = &desired.spec.system;
         let system = SystemName::new(name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
         self.halt(name).await;
-        open(&self.shared, desired, &system).await?.release().await?;
+        open(desired, &self.shared.kinds, &*self.shared.secrets).await?.release().await?;
         self.forget(&system).await
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use hub_kafka::Lane;
 use hub_model::SystemName;
-use hub_sdk::{BatchLimits, DynConnector, ErrorKind, OpenContext, SourceError, StreamRequest};
+use hub_sdk::{BatchLimits, DynConnector, ErrorKind, Kind, OpenContext, SourceError, StreamRequest};
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
-use crate::node::Shared;
+use crate::node::{SecretResolver, Shared};
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, BackOff};
 use crate::prepare;
@@ -88,7 +88,7 @@ impl Supervisor {
         if !matches!(self.board.state(), State::Retrying | State::Waiting) {
             self.board.enter(State::Starting, None);
         }
-        let connector = self.open().await?;
+        let connector = open(&self.desired, &self.shared.kinds, &*self.shared.secrets).await?;
         if let Ok(mut held) = self.connector.lock() {
             *held = Some(Arc::clone(&connector));
         }
@@ -111,23 +111,22 @@ impl Supervisor {
         };
         run.run(stop).await
     }
-
-    async fn open(&self) -> Result<Arc<dyn DynConnector>, RunError> {
-        open(&self.shared, &self.desired, &self.system).await
-    }
 }
 
 /// Opens a system's connector with its secrets resolved.
-pub(crate) async fn open(shared: &Shared, desired: &Desired, system: &SystemName) -> Result<Arc<dyn DynConnector>, RunError> {
-    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+///
+/// # Errors
+/// [`RunError::BadSystem`] where its record cannot be used, or what the connector says.
+pub async fn open(desired: &Desired, kinds: &[Kind], secrets: &SecretResolver) -> Result<Arc<dyn DynConnector>, RunError> {
+    let name = &desired.spec.system;
+    let bad = |why: String| RunError::BadSystem { system: name.clone(), why };
     let spec = &desired.spec;
-    let kind = shared
-        .kinds
+    let kind = kinds
         .iter()
         .find(|kind| kind.name == spec.connector)
         .ok_or_else(|| bad(format!("this node has no connector {}", spec.connector)))?;
-    let config = (shared.secrets)(&spec.config, Path::new(&desired.directory))
-        .map_err(|why| SourceError::new(ErrorKind::Denied, format!("resolving the secrets of {system}")).because(why))?;
+    let config = secrets(&spec.config, Path::new(&desired.directory))
+        .map_err(|why| SourceError::new(ErrorKind::Denied, format!("resolving the secrets of {name}")).because(why))?;
     let mut streams = Vec::with_capacity(spec.streams.len());
     for stream in &spec.streams {
         streams.push(StreamRequest {
@@ -136,7 +135,7 @@ pub(crate) async fn open(shared: &Shared, desired: &Desired, system: &SystemName
         });
     }
     let context = OpenContext {
-        system: system.clone(),
+        system: SystemName::new(name).map_err(|error| bad(error.to_string()))?,
         streams,
         limits: BatchLimits::default(),
         directory: Path::new(&desired.directory).to_owned(),

@@ -1,12 +1,10 @@
 //! `hub check`: everything that is wrong at once, each with its place and what mends it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use hub_engine::prepare::{code_lists, identity, mapping};
-use hub_model::{StreamName, SystemName};
-use hub_sdk::{BatchLimits, DynConnector, Finding, Kind, OpenContext, StreamRequest, StreamShape};
+use hub_sdk::{DynConnector, Finding, Kind, StreamShape};
 use hub_transform::CanonicalSchema;
 use hub_transform::normalise::{MappingSpec, Place as SqlPlace, PlanInput, Sql, Target, plan};
 use serde::Serialize;
@@ -91,23 +89,7 @@ fn show(global: &Global, remarks: &[Remark], systems: usize) {
 
 /// Opens a system's connector with its secrets, as `hub run` would.
 pub(crate) async fn open(system: &LoadedSystem, kinds: &[Kind]) -> Result<Arc<dyn DynConnector>, String> {
-    let spec = &system.desired.spec;
-    let directory = Path::new(&system.desired.directory);
-    let kind = kinds.iter().find(|kind| kind.name == spec.connector).ok_or("no such connector")?;
-    let config = secrets::resolve(&spec.config, directory)
-        .map_err(|missing| missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    let mut streams = Vec::new();
-    for stream in &spec.streams {
-        let name = StreamName::new(&stream.source).map_err(|error| error.to_string())?;
-        streams.push(StreamRequest { stream: name, columns: Vec::new() });
-    }
-    let context = OpenContext {
-        system: SystemName::new(&spec.system).map_err(|error| error.to_string())?,
-        streams,
-        limits: BatchLimits::default(),
-        directory: directory.to_owned(),
-    };
-    kind.open(config, context).await.map_err(|error| error.report())
+    hub_engine::open(&system.desired, kinds, &secrets::resolve_all).await.map_err(|error| error.to_string())
 }
 
 async fn look(system: &LoadedSystem, kinds: &[Kind]) -> Vec<Remark> {

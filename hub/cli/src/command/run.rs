@@ -79,9 +79,7 @@ async fn start(hub: &HubFile, directory: &Path, metrics: Metrics, kinds: Vec<hub
         metrics,
         queue_bytes: usize::try_from(hub.queue_mib).unwrap_or(48) << 20,
         lanes: hub.lanes,
-        secrets: Arc::new(|value, directory| {
-            secrets::resolve(value, directory).map_err(|missing| missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-        }),
+        secrets: Arc::new(secrets::resolve_all),
     };
     Node::start(input).await.map_err(|error| Failure::unavailable("starting the node", error))
 }

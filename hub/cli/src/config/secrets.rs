@@ -32,6 +32,14 @@ pub(crate) fn resolve(value: &Value, directory: &Path) -> Result<Value, Vec<Miss
     if missing.is_empty() { Ok(resolved) } else { Err(missing) }
 }
 
+/// The same as a node wants it: all that is missing in one text.
+///
+/// # Errors
+/// Every reference that cannot be resolved.
+pub(crate) fn resolve_all(value: &Value, directory: &Path) -> Result<Value, String> {
+    resolve(value, directory).map_err(|missing| missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
 fn walk(value: &Value, directory: &Path, pointer: &str, missing: &mut Vec<Missing>) -> Value {
     match value {
         Value::String(text) => match expand(text, directory) {

@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use hub_model::{Block, ChangeBatch, KeyChange, Op};
 use hub_transform::CodeLists;
 use hub_transform::encode::{EncodeBatch, Encoded, Encoder, EncoderInput, Retention, SourceInfo};
-use hub_transform::normalise::{Mapping, MappingSpec, PlanInput, Target, plan};
+use hub_transform::normalise::{Mapping, MappingSpec, PlanInput, Sorted, Target, plan};
 use hub_transform::reject::{RejectContext, RejectRow};
 
 use super::defect;
@@ -224,7 +224,9 @@ fn fold(mapping: &Mapping, batch: &ChangeBatch, rejects: &mut BTreeMap<u32, Reje
     let wanted = wants_record(batch, &selection.chosen);
     let sorted = mapping.normalise(&batch.rows, wanted.as_ref()).map_err(normalising)?;
     for refused in &sorted.rejects {
-        let is_delete = selection.chosen.iter().any(|chosen| chosen.row == refused.row && chosen.op == Op::Delete);
+        // Chosen rows ascend. A delete whose state before is refused is still told, without that state.
+        let place = selection.chosen.binary_search_by_key(&refused.row, |chosen| chosen.row);
+        let is_delete = place.is_ok_and(|place| selection.chosen.get(place).is_some_and(|chosen| chosen.op == Op::Delete));
         if !is_delete {
             reject(rejects, refused.row, Some(Arc::clone(&refused.field)), refused.code, &refused.message);
         }
@@ -240,10 +242,7 @@ fn fold(mapping: &Mapping, batch: &ChangeBatch, rejects: &mut BTreeMap<u32, Reje
         return Ok(Folded { chosen, records: sorted.records, recorded: None, old, keys, filtered: selection.filtered });
     }
     let keys = keys_of(mapping, batch, &mut chosen, rejects)?;
-    let places: Vec<Option<u32>> =
-        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
-    let recorded = BooleanBuffer::from_iter(places.iter().map(Option::is_some));
-    let records = take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)?;
+    let (records, recorded) = aligned(&sorted, &chosen)?;
     let old = old_records(mapping, batch, &chosen)?;
     Ok(Folded { chosen, records, recorded: Some(recorded), old, keys, filtered: selection.filtered })
 }
@@ -279,13 +278,27 @@ fn wants_record(batch: &ChangeBatch, chosen: &[Chosen]) -> Option<BooleanArray> 
     if chosen.len() == batch.len() && chosen.iter().all(has_state) {
         return None;
     }
+    Some(mask(batch, chosen.iter().filter(|chosen| has_state(chosen))))
+}
+
+/// True for the rows of a batch that are given.
+fn mask<'a>(batch: &ChangeBatch, chosen: impl Iterator<Item = &'a Chosen>) -> BooleanArray {
     let mut wanted = vec![false; batch.len()];
-    for chosen in chosen.iter().filter(|chosen| has_state(chosen)) {
+    for chosen in chosen {
         if let Some(wanted) = wanted.get_mut(chosen.row as usize) {
             *wanted = true;
         }
     }
-    Some(BooleanArray::from(wanted))
+    BooleanArray::from(wanted)
+}
+
+/// A record for each chosen row, null where it has none, and which rows have one.
+fn aligned(sorted: &Sorted, chosen: &[Chosen]) -> Result<(RecordBatch, BooleanBuffer), RunError> {
+    let place = |chosen: &Chosen| u32::try_from(sorted.kept.binary_search(&chosen.row).ok()?).ok();
+    let places: Vec<Option<u32>> = chosen.iter().map(place).collect();
+    let recorded = BooleanBuffer::from_iter(places.iter().map(Option::is_some));
+    let records = take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)?;
+    Ok((records, recorded))
 }
 
 /// Keys of all chosen rows, those without a record too; rows whose key is refused are taken out.
@@ -295,41 +308,26 @@ fn keys_of(
     chosen: &mut Vec<Chosen>,
     rejects: &mut BTreeMap<u32, RejectRow>,
 ) -> Result<RecordBatch, RunError> {
-    let mut keyed = vec![false; batch.len()];
-    for chosen in chosen.iter().filter(|chosen| chosen.op != Op::Truncate) {
-        if let Some(keyed) = keyed.get_mut(chosen.row as usize) {
-            *keyed = true;
-        }
-    }
-    let sorted = mapping.keys(&batch.rows, Some(&BooleanArray::from(keyed))).map_err(|error| defect("making keys", &error))?;
+    let keyed = mask(batch, chosen.iter().filter(|chosen| chosen.op != Op::Truncate));
+    let sorted = mapping.keys(&batch.rows, Some(&keyed)).map_err(|error| defect("making keys", &error))?;
     for refused in &sorted.rejects {
         reject(rejects, refused.row, Some(Arc::clone(&refused.field)), refused.code, &refused.message);
     }
     if !sorted.rejects.is_empty() {
         chosen.retain(|chosen| !rejects.contains_key(&chosen.row));
     }
-    let places: Vec<Option<u32>> =
-        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
-    take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)
+    Ok(aligned(&sorted, chosen)?.0)
 }
 
 /// Records of the states before updates, where the source keeps them. One that the mapping refuses is left out.
 fn old_records(mapping: &Mapping, batch: &ChangeBatch, chosen: &[Chosen]) -> Result<Option<(RecordBatch, BooleanBuffer)>, RunError> {
     let Some(old) = batch.old.as_ref().filter(|_| batch.full_images) else { return Ok(None) };
-    let mut wanted = vec![false; batch.len()];
-    for chosen in chosen.iter().filter(|chosen| chosen.op == Op::Update) {
-        if let Some(wanted) = wanted.get_mut(chosen.row as usize) {
-            *wanted = has_row(old, chosen.row as usize);
-        }
-    }
-    if !wanted.contains(&true) {
+    let wanted = mask(batch, chosen.iter().filter(|chosen| chosen.op == Op::Update && has_row(old, chosen.row as usize)));
+    if wanted.true_count() == 0 {
         return Ok(None);
     }
-    let sorted = mapping.normalise(old, Some(&BooleanArray::from(wanted))).map_err(|error| defect("normalising states before", &error))?;
-    let places: Vec<Option<u32>> =
-        chosen.iter().map(|chosen| sorted.kept.binary_search(&chosen.row).ok().and_then(|place| u32::try_from(place).ok())).collect();
-    let recorded = BooleanBuffer::from_iter(places.iter().map(Option::is_some));
-    let records = take_record_batch(&nullable(&sorted.records)?, &UInt32Array::from(places)).map_err(arrow)?;
+    let sorted = mapping.normalise(old, Some(&wanted)).map_err(|error| defect("normalising states before", &error))?;
+    let (records, recorded) = aligned(&sorted, chosen)?;
     Ok(Some((records, recorded)))
 }
 
