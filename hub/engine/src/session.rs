@@ -20,6 +20,8 @@ use crate::status::{Board, State, Tally};
 
 /// Deliveries that wait for the pipeline; the byte budget is the real bound.
 const QUEUE_DEPTH: usize = 8;
+/// So many rows are normalised and encoded in well under a millisecond.
+const SMALL: usize = 200;
 /// How long a connector may take to end after its outlet is shut.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often the source is asked for its gauges.
@@ -103,7 +105,12 @@ impl Run<'_> {
         let snapshot = batches.iter().any(|batch| batch.snapshot == hub_model::SnapshotMark::Initial);
         let batches_empty = batches.is_empty();
         let pipeline = &mut self.pipeline;
-        let processed = tokio::task::block_in_place(|| pipeline.process(batches, now_micros()))?;
+        let rows: usize = batches.iter().map(hub_model::ChangeBatch::len).sum();
+        // Handing the thread over costs more than a small batch takes.
+        let processed = match rows > SMALL {
+            true => tokio::task::block_in_place(|| pipeline.process(batches, now_micros())),
+            false => pipeline.process(batches, now_micros()),
+        }?;
         if snapshot {
             self.enter(State::Snapshot);
         } else if !batches_empty {

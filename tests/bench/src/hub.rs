@@ -89,10 +89,25 @@ pub(crate) fn start(binary: &Path, prefix: &str) -> Outcome<Process> {
 
 /// Published records of the bench's stream, as the hub says; 0 while it does not answer.
 pub(crate) async fn published() -> u64 {
-    let Ok(text) = get("127.0.0.1:29464", "/status").await else { return 0 };
-    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    status[0]["streams"]["public.item"]["published"].as_u64().unwrap_or(0)
+    status().await[0]["streams"]["public.item"]["published"].as_u64().unwrap_or(0)
+}
+
+/// Waits until the hub follows the changes of its system.
+pub(crate) async fn wait_following(limit: Duration) -> Outcome<()> {
+    let started = Instant::now();
+    while status().await[0]["state"] != "following" {
+        if started.elapsed() > limit {
+            return Err(format!("the hub does not follow within {limit:?}; see .local/logs/bench-hub.log").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// What the hub says of its systems; null while it does not answer.
+async fn status() -> serde_json::Value {
+    let Ok(text) = get("127.0.0.1:29464", "/status").await else { return serde_json::Value::Null };
+    serde_json::from_str(text.split("\r\n\r\n").nth(1).unwrap_or_default()).unwrap_or_default()
 }
 
 /// Waits until the hub has published so many records; says when.

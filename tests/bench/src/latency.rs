@@ -20,7 +20,7 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
     let client = source::create().await?;
     let prefix = fresh_prefix("latency");
     let process = hub::start(binary, &prefix)?;
-    source::wait_for(&client, "SELECT active FROM pg_replication_slots WHERE slot_name = 'hub_bench'", Duration::from_secs(60)).await?;
+    hub::wait_following(Duration::from_secs(60)).await?;
     let mut next = 1;
     for rate in [1_000, 5_000] {
         println!("latency at {rate} rows/s in transactions of {ROWS_PER_TRANSACTION}");
@@ -59,14 +59,19 @@ pub(crate) async fn measure(
         .prepare(&source::insert_sql(0, 0).replace("generate_series(0::bigint, 0::bigint)", "generate_series($1::bigint, $2::bigint)"))
         .await?;
     let period = Duration::from_secs_f64(ROWS_PER_TRANSACTION as f64 / rate as f64);
+    let mut commits = Vec::with_capacity(usize::try_from(transactions)?);
     let started = Instant::now();
     for number in 0..transactions {
         let due = started + period.mul_f64(number as f64);
         tokio::time::sleep_until(due.into()).await;
-        if let Ok(mut sent) = sent.lock() {
-            sent.push(Instant::now());
-        }
+        client.batch_execute("BEGIN").await?;
         client.execute(&statement, &[&*next, &(*next + ROWS_PER_TRANSACTION - 1)]).await?;
+        let committing = Instant::now();
+        if let Ok(mut sent) = sent.lock() {
+            sent.push(committing);
+        }
+        client.batch_execute("COMMIT").await?;
+        commits.push(committing.elapsed().as_secs_f64() * 1e3);
         *next += ROWS_PER_TRANSACTION;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -77,6 +82,8 @@ pub(crate) async fn measure(
         return Err(format!("only {} of {expected} rows arrived within two seconds of the last", latencies.len()).into());
     }
     latencies.sort_by(f64::total_cmp);
+    commits.sort_by(f64::total_cmp);
+    println!("    of which the source's own commit: p50 {:.2} ms, p99 {:.2} ms", percentile(&commits, 0.5), percentile(&commits, 0.99));
     Ok(latencies)
 }
 

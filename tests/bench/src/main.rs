@@ -29,6 +29,10 @@ enum Command {
     Run(RunOptions),
     /// The same tables through Debezium on Kafka Connect, in the same run.
     Peers(RunOptions),
+    /// Only throughput and its memory.
+    Throughput(RunOptions),
+    /// Only latency.
+    Latency(RunOptions),
     /// Only the loss test: kill -9 at random moments.
     Loss(RunOptions),
 }
@@ -76,6 +80,8 @@ async fn run(command: Command) -> Outcome<bool> {
             loss::run(&binary, options, &mut report).await?;
         }
         Command::Peers(options) => peers::run(&binary, options, &mut report).await?,
+        Command::Throughput(options) => throughput::run(&binary, options, &mut report).await?,
+        Command::Latency(options) => latency::run(&binary, options, &mut report).await?,
         Command::Loss(options) => loss::run(&binary, options, &mut report).await?,
     }
     report.finish(&hub::folder().join("results/latest.json"))

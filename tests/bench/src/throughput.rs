@@ -83,7 +83,8 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
 pub(crate) async fn stream(binary: &Path, client: &Client, rows: i64, per: i64) -> Outcome<(Measure, f64)> {
     let prefix = fresh_prefix("stream");
     let process = hub::start(binary, &prefix)?;
-    source::wait_for(client, STREAMING, PATIENCE).await?;
+    // Only now is the snapshot of the empty table over, and what is written later comes by the stream alone.
+    hub::wait_following(PATIENCE).await?;
     process.stop().await?;
     source::wait_for(client, RELEASED, PATIENCE).await?;
     source::create_limit_slot(client).await?;

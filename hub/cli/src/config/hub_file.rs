@@ -26,7 +26,8 @@ pub(crate) struct HubFile {
     /// Folder of the canonical schemas (`<domain>/<Entity>.avsc`, `codes/*.csv`), relative to this file.
     #[serde(default = "schemas_folder")]
     pub(crate) schemas: String,
-    /// Mebibytes that all queues of the process may hold together.
+    /// Mebibytes of rows that all queues of the process may hold together. Rows on their way exist as columns, encoded and
+    /// in the Kafka client: the process grows by about four times this.
     #[serde(default = "queue_mib")]
     pub(crate) queue_mib: u32,
     /// Lanes: transactional publishers that systems share.
@@ -115,7 +116,7 @@ fn schemas_folder() -> String {
 }
 
 fn queue_mib() -> u32 {
-    48
+    16
 }
 
 fn lanes() -> u16 {

@@ -10,9 +10,9 @@
 //!
 //! # How it works
 //! A thread of its own drives two producers in turn. Two, because Kafka finishes a transaction after it has answered the
-//! commit, and the next one of the same id would wait 20 ms for that; in turn, because the second begins only when the
-//! first one's commit has returned, which keeps the order. Starting fences both ids, so that an older lane of the same
-//! name can commit nothing any more.
+//! commit, and the next one of the same id would wait 20 ms for that. A transaction is begun when every record of the one
+//! before it is acknowledged, and committed when that one is committed: that keeps the order. Starting fences both ids,
+//! so that an older lane of the same name can commit nothing any more.
 
 mod error;
 mod producer;

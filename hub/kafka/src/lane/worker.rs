@@ -28,8 +28,11 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     /// Fenced and usable; used in turn.
-    producers: Option<[TransactionalProducer; 2]>,
+    producers: Option<[TransactionalProducer; IDS]>,
+    /// Whose turn the next transaction is.
     turn: usize,
+    /// The transaction that was begun while the one before it was committed.
+    next: Option<Begun>,
     checkpoint_partitions: Option<i32>,
     /// The session of each system that may publish.
     sessions: HashMap<SystemName, u64>,
@@ -37,8 +40,16 @@ pub(super) struct Worker {
     fenced_out: bool,
 }
 
+/// A transaction that has begun, and whether all of it could be sent so far.
+struct Begun {
+    transaction: Transaction,
+    sent: Result<(), Broken>,
+}
+
 /// Publications of one transaction.
 struct Transaction {
+    /// Which producer's it is.
+    turn: usize,
     began: Instant,
     began_at: SystemTime,
     records: usize,
@@ -60,6 +71,9 @@ struct Broken {
     usable: bool,
 }
 
+/// Transactional ids of a lane. Kafka finishes a transaction after it has answered the commit, and tells the next one of
+/// the same id to wait 20 ms until then. With two, none of 3,000 transactions in a row was told so.
+const IDS: usize = 2;
 /// A transaction with more records than this goes on taking publications while its own are under way: it has cost more
 /// time already than another commit would.
 const BULK: usize = 2_000;
@@ -74,6 +88,7 @@ impl Worker {
             commands,
             producers: None,
             turn: 0,
+            next: None,
             checkpoint_partitions: None,
             sessions: HashMap::new(),
             generation: 0,
@@ -82,7 +97,11 @@ impl Worker {
     }
 
     pub(super) fn run(mut self) {
-        while !self.stopping() {
+        while self.next.is_some() || !self.stopping() {
+            if let Some(Begun { transaction, sent }) = self.next.take() {
+                self.transaction(transaction, sent.map(|()| None));
+                continue;
+            }
             if self.fenced_out {
                 self.refuse_next();
                 continue;
@@ -92,7 +111,10 @@ impl Worker {
             }
             self.answer_opens();
             match self.commands.blocking_recv() {
-                Some(Command::Publish(first)) => self.transaction(*first),
+                Some(Command::Publish(first)) => {
+                    let transaction = self.new_transaction();
+                    self.transaction(transaction, Ok(Some(*first)));
+                }
                 Some(Command::Look) => {}
                 None => break,
             }
@@ -107,8 +129,14 @@ impl Worker {
         self.shared.stop.load(Ordering::Acquire)
     }
 
-    /// Gathers, sends and settles one transaction that begins with `first`.
-    fn transaction(&mut self, first: Publication) {
+    fn new_transaction(&mut self) -> Transaction {
+        let transaction = Transaction::new(self.turn);
+        self.turn = (self.turn + 1) % IDS;
+        transaction
+    }
+
+    /// Gathers, sends and settles one transaction that goes on with `first`.
+    fn transaction(&mut self, mut transaction: Transaction, first: Result<Option<Publication>, Broken>) {
         let shared = Arc::clone(&self.shared);
         let (name, metrics) = (Arc::clone(&self.name), self.input.metrics.clone());
         let report = move |cause: Cause| {
@@ -118,9 +146,8 @@ impl Worker {
         };
         let shared = Arc::clone(&self.shared);
         let mut waiting = Waiting::new(&shared.stop, &report);
-        let mut transaction = Transaction::new();
-        let outcome = self
-            .gather(first, &mut transaction, &mut waiting)
+        let outcome = first
+            .and_then(|first| self.gather(first, &mut transaction, &mut waiting))
             .and_then(|()| if transaction.members.is_empty() { Ok(()) } else { self.finish(&transaction, &mut waiting) });
         match outcome {
             Ok(()) => {
@@ -134,8 +161,8 @@ impl Worker {
     }
 
     /// Sends publications, `first` and those that wait, until none waits or the transaction is full.
-    fn gather(&mut self, first: Publication, transaction: &mut Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
-        let mut next = Some(first);
+    fn gather(&mut self, first: Option<Publication>, transaction: &mut Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
+        let mut next = first;
         loop {
             if let Some(publication) = next.take()
                 && let Some(publication) = self.admit(publication)
@@ -150,7 +177,7 @@ impl Worker {
                 Ok(Command::Look) => return Ok(()),
                 Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => {
-                    let Some(producer) = self.producer() else { return Ok(()) };
+                    let Some(producer) = self.producer(transaction) else { return Ok(()) };
                     if transaction.records < BULK || producer.in_flight() < BULK {
                         return Ok(());
                     }
@@ -185,21 +212,43 @@ impl Worker {
         let begin = transaction.members.is_empty();
         // It is a member first, so that a failure answers it too.
         transaction.push(Member { publication, records, bytes });
-        let (Some(producer), Some(member)) = (self.producer(), transaction.members.last()) else { return Ok(()) };
+        let (Some(producer), Some(member)) = (self.producer(transaction), transaction.members.last()) else { return Ok(()) };
         let sent = if begin { producer.begin() } else { Ok(()) }
             .and_then(|()| member.publication.blocks.iter().try_for_each(|block| producer.send(block, waiting)));
         sent.map_err(|failure| self.broken(failure, transaction))
     }
 
     /// Adds the checkpoints, waits for all acknowledgements and commits.
-    fn finish(&self, transaction: &Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
-        let Some(producer) = self.producer() else { return Ok(()) };
-        let sent = self.send_checkpoints(producer, transaction, waiting).and_then(|()| producer.drain(waiting));
+    fn finish(&mut self, transaction: &Transaction, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
+        let Some(producer) = self.producer(transaction) else { return Ok(()) };
+        let sent = self.send_checkpoints(producer, transaction, waiting).and_then(|()| producer.drain(transaction.began, waiting));
         sent.map_err(|failure| self.broken(failure, transaction))?;
+        self.begin_next(waiting);
+        let Some(producer) = self.producer(transaction) else { return Ok(()) };
         match producer.commit(waiting) {
             Commit::Done => Ok(()),
             Commit::Abort(failure) => Err(self.broken(failure, transaction)),
             Commit::Unsettled(failure) => Err(Broken { failure, usable: false }),
+        }
+    }
+
+    /// Begins the next transaction with what waits, while the one before it only has to be committed: librdkafka lets a
+    /// millisecond pass before it registers a transaction's partitions. Every record before is acknowledged, which keeps
+    /// the order; and it is committed only after the one before it has been, or aborted with it.
+    fn begin_next(&mut self, waiting: &mut Waiting<'_>) {
+        while !self.has_opens() && self.next.as_ref().is_none_or(|next| next.transaction.records < BULK) {
+            let Ok(Command::Publish(publication)) = self.commands.try_recv() else { return };
+            let Some(publication) = self.admit(*publication) else { continue };
+            let mut transaction = match self.next.take() {
+                Some(next) => next.transaction,
+                None => self.new_transaction(),
+            };
+            let sent = self.add(publication, &mut transaction, waiting);
+            let failed = sent.is_err();
+            self.next = Some(Begun { transaction, sent });
+            if failed {
+                return;
+            }
         }
     }
 
@@ -233,7 +282,7 @@ impl Worker {
     /// Aborts what a failure has left open.
     fn broken(&self, failure: Failure, transaction: &Transaction) -> Broken {
         let fenced = failure.class() == Class::Fenced;
-        let usable = !fenced && !transaction.members.is_empty() && self.producer().is_some_and(|it| it.abort());
+        let usable = !fenced && !transaction.members.is_empty() && self.producer(transaction).is_some_and(|it| it.abort());
         Broken { failure, usable }
     }
 
@@ -242,7 +291,6 @@ impl Worker {
         if transaction.members.is_empty() {
             return;
         }
-        self.turn ^= 1;
         let took = transaction.began.elapsed();
         self.input.metrics.committed(transaction.records, took);
         for Member { publication, records, bytes } in transaction.members {
@@ -251,9 +299,14 @@ impl Worker {
     }
 
     /// Ends the sessions of every member, settles what is not settled, and only then tells them.
-    fn fail(&mut self, transaction: Transaction, broken: Broken) {
+    fn fail(&mut self, mut transaction: Transaction, broken: Broken) {
         self.input.metrics.aborted();
-        let Broken { failure, usable } = broken;
+        let Broken { failure, mut usable } = broken;
+        // What was begun after it may not be committed without it.
+        if let Some(Begun { transaction: next, sent }) = self.next.take() {
+            usable = usable && (sent.is_err_and(|broken| broken.usable) || self.producer(&next).is_some_and(|it| it.abort()));
+            transaction.members.extend(next.members);
+        }
         for member in &transaction.members {
             self.sessions.remove(member.publication.session.system());
         }
@@ -269,7 +322,6 @@ impl Worker {
                 failure.cause = Cause::new(rdkafka::error::KafkaError::Canceled, &crate::client::HubContext::default());
             }
         } else {
-            self.turn ^= 1;
             tracing::warn!(lane = &*self.name, cause = %failure.cause, "transaction aborted");
         }
         let given_up = self.stopping() && failure.is_canceled();
@@ -311,7 +363,7 @@ impl Worker {
         }
     }
 
-    /// Makes and fences both producers. False where it did not come about yet; it has waited a little then.
+    /// Makes and fences the producers. False where it did not come about yet; it has waited a little then.
     fn recover(&mut self) -> bool {
         match self.try_recover() {
             Ok(producers) => {
@@ -332,7 +384,7 @@ impl Worker {
         }
     }
 
-    fn try_recover(&mut self) -> Result<[TransactionalProducer; 2], LaneError> {
+    fn try_recover(&mut self) -> Result<[TransactionalProducer; IDS], LaneError> {
         let fail = |failure: Failure| LaneError::new(&self.name, failure.cause);
         let make = |suffix: &str| TransactionalProducer::create(&self.input.config, &format!("{}-{suffix}", self.name)).map_err(fail);
         let producers = [make("a")?, make("b")?];
@@ -364,7 +416,7 @@ impl Worker {
     /// reader, for ever, and the checkpoint behind them cannot be read. The next marker of the same producer ends them,
     /// so each producer commits a mark where the end of the checkpoints topic is held back. A transaction that holds
     /// checkpoints was complete, which makes a commit right; topics of rows heal with the producer's next commit there.
-    fn end_forgotten(&self, producers: &[TransactionalProducer; 2]) -> Result<(), LaneError> {
+    fn end_forgotten(&self, producers: &[TransactionalProducer; IDS]) -> Result<(), LaneError> {
         let topic = &self.input.checkpoints_topic;
         let held_back = held_back(&self.input.config, topic).map_err(|error| LaneError::of(&self.name, error))?;
         if held_back.is_empty() {
@@ -379,7 +431,7 @@ impl Worker {
             for partition in &held_back {
                 producer.send_to(topic, *partition, key.as_bytes(), None, &mut waiting).map_err(fail)?;
             }
-            producer.drain(&mut waiting).map_err(fail)?;
+            producer.drain(Instant::now(), &mut waiting).map_err(fail)?;
             if let Commit::Abort(failure) | Commit::Unsettled(failure) = producer.commit(&mut waiting) {
                 return Err(fail(failure));
             }
@@ -452,8 +504,8 @@ impl Worker {
         }
     }
 
-    fn producer(&self) -> Option<&TransactionalProducer> {
-        self.producers.as_ref().map(|both| &both[self.turn & 1])
+    fn producer(&self, transaction: &Transaction) -> Option<&TransactionalProducer> {
+        self.producers.as_ref().and_then(|all| all.get(transaction.turn))
     }
 }
 
@@ -464,8 +516,8 @@ const FENCE_ATTEMPTS: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Transaction {
-    fn new() -> Self {
-        Self { began: Instant::now(), began_at: SystemTime::now(), records: 0, bytes: 0, members: Vec::new() }
+    fn new(turn: usize) -> Self {
+        Self { turn, began: Instant::now(), began_at: SystemTime::now(), records: 0, bytes: 0, members: Vec::new() }
     }
 
     fn push(&mut self, member: Member) {
