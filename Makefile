@@ -32,10 +32,12 @@ clean: ## stop, and remove .local/ (downloads and builds stay in ~/.cache/provin
 
 test: ## all tests; starts what they need
 	@$(STACK) up pg18
+	@deploy/local/claim.sh
 	cargo build --workspace --bins
 	cargo test --workspace
 
 lint: ## formatting, clippy, licences and advisories
+	@deploy/local/claim.sh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then \
@@ -51,10 +53,12 @@ verify: lint test ## what CI runs
 
 bench: ## the figures of the hub, release build, against what the servers themselves can do
 	@$(STACK) up
+	@deploy/local/claim.sh
 	cargo build --release -p hub-cli -p hub-tests-bench
 	$(CARGO_TARGET_DIR)/release/hub-bench run
 
 bench-peers: ## the same tables through Debezium beside the hub
 	@$(STACK) up
+	@deploy/local/claim.sh
 	cargo build --release -p hub-cli -p hub-tests-bench
 	$(CARGO_TARGET_DIR)/release/hub-bench peers

@@ -39,6 +39,7 @@ main() {
 build() {
   step "building the hub (the first time takes some minutes: DataFusion and librdkafka are compiled)"
   # The whole workspace, so that features unify as they do for `make test` and dependencies are compiled once for both.
+  "$LOCAL_DIR/claim.sh"
   (cd "$ROOT" && cargo build --workspace --bins) 9>&- || die "the build failed; its messages are above"
 }
 

@@ -80,7 +80,7 @@ async fn ready(Shared(face): Shared<Arc<Face>>) -> Response {
 /// Readiness is progress: a system that runs but has captured rows it cannot get into Kafka is not ready.
 fn why_not_ready(status: &SystemStatus) -> Option<String> {
     match status.state {
-        State::Paused => None,
+        State::Paused | State::Removing => None,
         State::Snapshot if status.idle_seconds > STALLED_AFTER_SECONDS => {
             Some(format!("{}: the snapshot has made no progress for {} s", status.system, status.idle_seconds))
         }

@@ -3,6 +3,7 @@
 mod avro;
 mod command;
 mod config;
+mod desired;
 mod failure;
 mod http;
 mod setup;

@@ -1,10 +1,12 @@
 //! Runs systems: desired state, supervision, the pipeline from a connector to a lane, and what follows from errors.
 
+pub mod desired;
 mod error;
 mod node;
 pub mod pipeline;
 pub mod policy;
 pub mod prepare;
+mod removal;
 mod session;
 pub mod spec;
 pub mod status;

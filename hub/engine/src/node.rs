@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
 use crate::prepare;
+use crate::removal::Removal;
 use crate::spec::{Desired, Naming, TopicSettings};
 use crate::status::{Board, State, SystemStatus};
 use crate::supervisor::{Supervisor, open};
@@ -157,6 +158,34 @@ impl Node {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         hash.write(system.as_bytes());
         usize::try_from(hash.finish() % self.lanes.len().max(1) as u64).unwrap_or(0)
+    }
+
+    /// Takes a system away: what it left at its source, its checkpoint, and last its record in the connectors topic. It is
+    /// tried until it comes about; [`Node::put`] of the same name ends it.
+    ///
+    /// # Errors
+    /// [`RunError::BadSystem`] when its name cannot be used.
+    pub async fn remove(&self, desired: Desired, topic: &str) -> Result<(), RunError> {
+        let name = desired.spec.system.clone();
+        let system = SystemName::new(&name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
+        if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired == desired)) {
+            return Ok(());
+        }
+        self.halt(&name).await;
+        let (board, stop) = (Board::new(&name), CancellationToken::new());
+        board.enter(State::Removing, None);
+        let removal = Removal {
+            shared: Arc::clone(&self.shared),
+            desired: desired.clone(),
+            lane: Arc::clone(&self.lanes[self.lane_of(&name)]),
+            system,
+            board: board.clone(),
+            topic: topic.to_owned(),
+        };
+        let task = Some(tokio::spawn(removal.run(stop.clone())));
+        let running = Running { desired, board, connector: Arc::default(), stop, task };
+        self.lock(|systems| systems.insert(name, running));
+        Ok(())
     }
 
     /// Stops a system and keeps its checkpoint and what it has at its source.

@@ -121,6 +121,9 @@ pub struct Desired {
     /// Stopped on purpose: kept, not run.
     #[serde(default)]
     pub paused: bool,
+    /// To be taken away: a node drops what the system has at its source, then this record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 /// Names of the hub's own topics.

@@ -25,6 +25,8 @@ pub enum State {
     Stopped,
     /// Stopped on purpose.
     Paused,
+    /// Being taken away: slot, publication, checkpoint, record.
+    Removing,
 }
 
 impl State {
@@ -38,7 +40,7 @@ impl State {
             Self::Following => Metric::Running,
             Self::Retrying => Metric::Retrying,
             Self::Waiting | Self::Paused => Metric::Paused,
-            Self::Stopped => Metric::Stopped,
+            Self::Stopped | Self::Removing => Metric::Stopped,
         }
     }
 
@@ -53,6 +55,7 @@ impl State {
             Self::Waiting => "waiting",
             Self::Stopped => "stopped",
             Self::Paused => "paused",
+            Self::Removing => "removing",
         }
     }
 }

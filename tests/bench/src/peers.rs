@@ -71,7 +71,7 @@ async fn rival_latency(rival: &Rival, binary: &Path, options: RunOptions, report
         let client = source::create().await?;
         let prefix = fresh_prefix("latency");
         let process = hub::start(binary, &prefix)?;
-        source::wait_for(&client, "SELECT active FROM pg_replication_slots WHERE slot_name = 'hub_bench'", PATIENCE).await?;
+        hub::wait_following(PATIENCE).await?;
         let consumer = topic::consumer(&format!("{prefix}.bench.item"), Offset::End)?;
         let ours = latency::measure(&client, consumer, rate, options.seconds, &mut 1, topic::key_number).await?;
         process.stop().await?;
@@ -192,16 +192,13 @@ impl Rival {
 }
 
 impl Worker {
-    /// Waits until the topic's partitions hold as many records as there are rows (control records count: in the rival's favour).
+    /// Waits until the topic's partition holds as many records as there are rows (control records count: in the rival's favour).
     async fn finish(self, client: &Client, rows: i64, started: Instant) -> Outcome<Measure> {
         let cpu_before = self.process.cpu_seconds()?;
         let name = format!("{}.public.item", self.prefix);
         let consumer = wait_for_topic(&name).await?;
         loop {
-            let mut count = 0;
-            for partition in 0..3 {
-                count += rdkafka::consumer::Consumer::fetch_watermarks(&consumer, &name, partition, Duration::from_secs(10))?.1;
-            }
+            let count = rdkafka::consumer::Consumer::fetch_watermarks(&consumer, &name, 0, Duration::from_secs(10))?.1;
             if count >= rows {
                 break;
             }
@@ -252,7 +249,7 @@ fn connector(prefix: &str, snapshot_mode: &str, poll_ms: u32) -> serde_json::Val
         "slot.name": "debezium_bench", "publication.name": "debezium_bench", "publication.autocreate.mode": "filtered",
         "table.include.list": "public.item", "snapshot.mode": snapshot_mode,
         "max.batch.size": "8192", "max.queue.size": "32768", "poll.interval.ms": poll_ms.to_string(),
-        "topic.creation.default.replication.factor": "1", "topic.creation.default.partitions": "3",
+        "topic.creation.default.replication.factor": "1", "topic.creation.default.partitions": "1",
         "producer.override.compression.type": "lz4"
     })
 }

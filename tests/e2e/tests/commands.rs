@@ -146,7 +146,8 @@ async fn apply_shows_the_difference_first_and_writes_only_when_told() {
     assert_eq!(lines(&kept)[0], json!({"system": "demo", "change": "not in the folder", "parts": []}));
     code(&setup.command(&["apply", "--yes", "--prune"]), 0);
     let pruned = setup.command(&["apply", "--json", "--dry-run", "--prune"]);
-    assert_eq!(lines(&pruned).len(), 1, "only the other system is left");
+    let told: Vec<_> = lines(&pruned).iter().map(|line| format!("{} {}", line["system"], line["change"])).collect();
+    assert_eq!(told, ["\"demo\" \"being removed\"", "\"other\" \"unchanged\""], "a running hub takes it away");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::Global;
 use crate::config::yaml::{Document, Place};
 use crate::config::{Fault, Folder, LoadedSystem, secrets};
+use crate::desired::bare_secrets;
 use crate::failure::Failure;
 use crate::table::{print_json, print_line, table};
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     let kinds = hub_connectors::kinds();
     let folder = Folder::read(&global.config, &kinds);
     let mut remarks: Vec<Remark> = folder.faults.iter().map(from_fault).collect();
+    remarks.extend(folder.systems.iter().flat_map(|system| bare_secrets(system, &kinds)).map(|fault| from_fault(&fault)));
     let known = folder.systems.len();
     let wanted = |system: &&LoadedSystem| options.system.as_ref().is_none_or(|name| *name == system.desired.spec.system);
     let systems: Vec<&LoadedSystem> = folder.systems.iter().filter(wanted).collect();

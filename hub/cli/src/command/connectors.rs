@@ -148,7 +148,7 @@ fn kind(schema: &Value, root: &Value) -> String {
 }
 
 /// Whether a property's value is a secret.
-pub(super) fn is_secret(schema: &Value) -> bool {
+pub(crate) fn is_secret(schema: &Value) -> bool {
     let named = |schema: &Value| schema.get("$ref").and_then(Value::as_str).is_some_and(|target| target.ends_with("/Secret"));
     let branches = schema.get("anyOf").and_then(Value::as_array);
     named(schema) || branches.is_some_and(|branches| branches.iter().any(named))

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use hub_engine::spec::Naming;
+use hub_engine::desired::Follow;
+use hub_engine::spec::{Desired, Naming};
 use hub_engine::{Node, NodeInput};
 use hub_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
+use crate::config::schema::suggest;
 use crate::config::{Folder, HubFile, secrets};
+use crate::desired::{DesiredState, Step, refuse_bare_secrets};
 use crate::failure::Failure;
 use crate::{http, setup};
 
@@ -31,16 +34,15 @@ pub(crate) struct Options {
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
     let directory = options.folder.as_deref().unwrap_or(&global.config);
     let kinds = hub_connectors::kinds();
-    let folder = Folder::read(directory, &kinds);
+    let folder = Folder::read_any(directory, &kinds);
     let (Some(hub), true) = (folder.hub, folder.faults.is_empty()) else {
         return Err(Failure::Config(folder.faults));
     };
-    let systems: Vec<_> = folder
-        .systems
-        .into_iter()
-        .map(|system| system.desired)
-        .filter(|desired| options.only.is_empty() || options.only.contains(&desired.spec.system))
-        .collect();
+    refuse_bare_secrets(&folder.systems, &kinds)?;
+    let systems: Vec<Desired> = folder.systems.into_iter().map(|system| system.desired).collect();
+    refuse_unknown(&systems, options.only.iter().chain(&options.resnapshot))?;
+    let wanted = |desired: &Desired| options.only.is_empty() || options.only.contains(&desired.spec.system);
+    let systems: Vec<Desired> = systems.into_iter().filter(wanted).collect();
     let stop = interrupted()?;
     let metrics = Metrics::new().map_err(|error| Failure::unavailable("setting up metrics", error))?;
     // The operators' port is opened first: a second hub on the same machine fails before it fences the first one.
@@ -52,17 +54,46 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     let face = http::Face { node: Arc::clone(&node), metrics };
     let server = tokio::spawn(async move { axum::serve(listener, http::router(face)).await });
     tracing::info!(address = %hub.http.listen, systems = systems.len(), "running");
-    for desired in systems {
-        if options.resnapshot.contains(&desired.spec.system) {
-            node.delete(&desired).await.map_err(|error| Failure::unavailable(format!("resetting {}", desired.spec.system), error))?;
-        }
-        let name = desired.spec.system.clone();
-        node.put(desired).await.map_err(|error| Failure::unavailable(format!("starting {name}"), error))?;
+    for desired in systems.iter().filter(|desired| options.resnapshot.contains(&desired.spec.system)) {
+        node.delete(desired).await.map_err(|error| Failure::unavailable(format!("resetting {}", desired.spec.system), error))?;
     }
+    let topic = apply(&hub, systems, &options).await?;
+    let follow = Follow { kafka: hub.kafka.clone(), topic, only: options.only };
+    let following = tokio::spawn(follow.run(Arc::clone(&node), stop.clone()));
     stop.cancelled().await;
     tracing::info!("stopping: what is under way is finished first");
+    // It ends with `stop`; nothing is put after it.
+    let _ = following.await;
     node.shut_down().await;
     server.abort();
+    Ok(())
+}
+
+/// Writes the folder's systems to the connectors topic, which this and all other nodes follow. Answers its name.
+async fn apply(hub: &HubFile, systems: Vec<Desired>, options: &Options) -> Result<String, Failure> {
+    let state = DesiredState::read(hub).await?;
+    let steps = state.steps(systems)?;
+    state.write(&steps, false).await?;
+    for (system, step) in &steps {
+        match step {
+            Step::Create(_) | Step::Change { .. } => tracing::info!(system, change = step.word(false), "applied"),
+            Step::Orphan(_) if options.only.is_empty() => {
+                tracing::warn!(system, "runs too, though the folder does not have it; `hub apply --prune` removes it");
+            }
+            Step::Keep | Step::Leaving | Step::Orphan(_) => {}
+        }
+    }
+    Ok(state.topic)
+}
+
+fn refuse_unknown<'a>(systems: &[Desired], names: impl Iterator<Item = &'a String>) -> Result<(), Failure> {
+    let known: Vec<&str> = systems.iter().map(|desired| desired.spec.system.as_str()).collect();
+    for name in names {
+        if !known.contains(&name.as_str()) {
+            let hint = suggest(name, &known);
+            return Err(Failure::Usage(format!("there is no system {name} in the folder; {hint}")));
+        }
+    }
     Ok(())
 }
 

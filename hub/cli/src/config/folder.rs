@@ -38,8 +38,18 @@ struct Canonical {
 }
 
 impl Folder {
-    /// Reads `directory`; nothing is connected to.
+    /// Reads `directory`, which must have a system; nothing is connected to.
     pub(crate) fn read(directory: &Path, kinds: &[Kind]) -> Self {
+        let mut folder = Self::read_any(directory, kinds);
+        if folder.systems.is_empty() && folder.faults.is_empty() {
+            let message = "the folder has no systems/*.yaml; `hub discover` drafts one";
+            folder.faults.push(Fault::new(Place { file: directory.join("systems"), line: 0, column: 0 }, message));
+        }
+        folder
+    }
+
+    /// Reads `directory`, even if it has no system (any more).
+    pub(crate) fn read_any(directory: &Path, kinds: &[Kind]) -> Self {
         let mut faults = Vec::new();
         let hub_path = directory.join("hub.yaml");
         let hub = read_hub(&hub_path, directory, &mut faults);
@@ -55,10 +65,6 @@ impl Folder {
                 faults.push(Fault::new(loaded.document.locate("/system"), message));
             }
             systems.push(loaded);
-        }
-        if systems.is_empty() && faults.is_empty() {
-            let message = "the folder has no systems/*.yaml; `hub discover` drafts one";
-            faults.push(Fault::new(Place { file: directory.join("systems"), line: 0, column: 0 }, message));
         }
         Self { hub, systems, faults }
     }
@@ -133,6 +139,7 @@ fn read_system(file: &Path, directory: &Path, kinds: &[Kind], canonical: &Canoni
         codes: canonical.codes.clone(),
         directory: directory.canonicalize().unwrap_or_else(|_| directory.to_owned()).display().to_string(),
         paused: false,
+        removed: false,
         spec,
     };
     Some(LoadedSystem { desired, document })
