@@ -17,6 +17,7 @@ use crate::slot::{self, Member, Publishing, SLOT_PARTITION, SlotIdentity};
 use crate::snapshot::{Ended, Incremental, Initial, SNAPSHOT_PREFIX, StreamSnapshot, Unfinished, plan_parts, read_initial};
 use crate::table::{Table, load_tables};
 use crate::types::{Catalogue, all_binary};
+use crate::watch::watch;
 use crate::wire::{Lsn, Purpose, Session, WireError};
 
 /// A run of a system.
@@ -224,6 +225,7 @@ impl<'a> Capture<'a> {
         unfinished: Vec<Unfinished>,
     ) -> Result<(), SourceError> {
         let binary = self.major >= 14 && self.tables.iter().all(|table| all_binary(&table.columns));
+        let (members, publication) = (self.members(), identity.publication.clone());
         let (chunks, incoming) = mpsc::channel(1);
         let setup = FollowSetup {
             address: self.source.address.clone(),
@@ -251,7 +253,7 @@ impl<'a> Capture<'a> {
             board: Arc::clone(&self.source.board),
             chunks,
         };
-        self.sql.close().await;
+        let watching = watch(self.source, self.sql, &publication, &members);
         let reading = async {
             match incremental.run(unfinished).await {
                 // All is read: following alone decides when the run ends.
@@ -262,6 +264,7 @@ impl<'a> Capture<'a> {
         tokio::select! {
             followed = follow(setup) => followed,
             failed = reading => failed,
+            lost = watching => Err(lost),
         }
     }
 

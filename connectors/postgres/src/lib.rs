@@ -13,6 +13,7 @@ mod slot;
 mod snapshot;
 mod table;
 pub mod types;
+mod watch;
 mod wire;
 
 pub use connector::Postgres;

@@ -83,6 +83,75 @@ async fn a_dropped_slot_stops_the_system_with_a_way_out_that_works() {
 }
 
 #[tokio::test]
+async fn a_table_that_leaves_the_publication_stops_the_system_with_a_way_out_that_works() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi VALUES (1, 'A', 1)").await;
+    let setup = Setup::new(&source, STREAM);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 1).await;
+    hub.reaches("following").await;
+    source.run("ALTER PUBLICATION hub_demo DROP TABLE nguoi").await;
+    source.run("INSERT INTO nguoi VALUES (2, 'B', 2)").await;
+    let status = hub.reaches("stopped").await;
+    let error = status["error"].as_str().unwrap();
+    assert!(error.contains("taken out") && error.contains("--resnapshot demo"), "{error}");
+    assert!(hub.stop());
+    let hub = setup.run_with(&["--resnapshot", "demo"]);
+    hub.counts("public.nguoi", "published", 2).await;
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_named_and_waited_for() {
+    let source = Source::create(TABLE).await;
+    let setup = Setup::new(&source, STREAM);
+    let hub = setup.run();
+    hub.reaches("following").await;
+    source.run("DROP TABLE nguoi").await;
+    let status = hub.reaches("waiting").await;
+    let error = status["error"].as_str().unwrap();
+    assert!(error.contains("public.nguoi") && error.contains("no such table"), "{error}");
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_the_registry_refuses_is_told_and_nothing_is_published_by_it() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi VALUES (1, 'A', 1)").await;
+    let setup = Setup::new(&source, STREAM);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 1).await;
+    assert!(hub.stop());
+    let (link, file) = (setup.folder.join("schemas"), "test/Person.avsc");
+    let text = std::fs::read_to_string(link.join(file)).unwrap();
+    let codes = std::fs::canonicalize(link.join("codes")).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir_all(link.join("test")).unwrap();
+    std::os::unix::fs::symlink(codes, link.join("codes")).unwrap();
+    std::fs::write(link.join(file), text.replace(r#""name":"id","type":"long""#, r#""name":"id","type":"string""#)).unwrap();
+    setup.write_system(
+        &std::fs::read_to_string(setup.folder.join("systems/demo.yaml")).unwrap().replace("id: id,", "id: \"CAST(id AS VARCHAR)\","),
+    );
+    source.run("INSERT INTO nguoi VALUES (2, 'B', 2)").await;
+    let hub = setup.run();
+    let error = eventually("the refusal", async || hub.status().await.and_then(|status| Some(status["error"].as_str()?.to_owned()))).await;
+    assert!(error.contains(&setup.topic("person")) && error.contains("compatib"), "the error names subject and reason: {error}");
+    assert_eq!(raw_records(&setup.topic("person")).len(), 1);
+    assert!(hub.stop());
+    std::fs::write(link.join(file), text).unwrap();
+    setup.write_system(
+        &std::fs::read_to_string(setup.folder.join("systems/demo.yaml")).unwrap().replace("id: \"CAST(id AS VARCHAR)\",", "id: id,"),
+    );
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 1).await;
+    assert_eq!(raw_records(&setup.topic("person")).len(), 2, "the row waited at its source");
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
 async fn a_mapped_column_that_vanishes_parks_its_stream_and_its_rows_are_kept() {
     let source = Source::create(TABLE).await;
     source.run("CREATE TABLE khac (id bigint PRIMARY KEY, ten text)").await;
