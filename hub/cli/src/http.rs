@@ -79,6 +79,9 @@ async fn ready(Shared(face): Shared<Arc<Face>>) -> Response {
 
 /// Readiness is progress: a system that runs but has captured rows it cannot get into Kafka is not ready.
 fn why_not_ready(status: &SystemStatus) -> Option<String> {
+    if let Some(why) = &status.blocked {
+        return Some(format!("{}: nothing can be published: {why}", status.system));
+    }
     match status.state {
         State::Paused | State::Removing => None,
         State::Snapshot if status.idle_seconds > STALLED_AFTER_SECONDS => {
@@ -108,6 +111,7 @@ mod tests {
             lag_seconds: None,
             rate: 0.0,
             error: Some("no route to host".into()),
+            blocked: None,
             idle_seconds,
             streams: Default::default(),
             snapshot: Vec::new(),
@@ -119,6 +123,8 @@ mod tests {
         assert_eq!(why_not_ready(&status(State::Snapshot, 1)), None);
         assert!(why_not_ready(&status(State::Snapshot, 100)).is_some());
         assert_eq!(why_not_ready(&status(State::Following, 100)), None, "an idle source is no trouble");
+        let blocked = SystemStatus { blocked: Some("no Kafka".into()), ..status(State::Following, 0) };
+        assert!(why_not_ready(&blocked).is_some_and(|why| why.contains("no Kafka")), "what cannot be published is no progress");
         assert!(why_not_ready(&status(State::Retrying, 0)).is_some_and(|why| why.contains("no route to host")));
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hub_kafka::{KafkaConfig, Lane, LaneInput, LaneLimits, Topics};
+use hub_kafka::{Health, KafkaConfig, Lane, LaneError, LaneInput, LaneLimits, Topics};
 use hub_model::SystemName;
 use hub_registry::Schemas;
 use hub_sdk::{Budget, DynConnector, Kind};
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
+use crate::error::chain;
 use crate::prepare;
 use crate::removal::Removal;
 use crate::spec::{Desired, Naming, TopicSettings};
@@ -218,15 +219,18 @@ impl Node {
         prepare::forget(&self.lanes[self.lane_of(system.as_str())], system).await
     }
 
-    /// The status of every system.
+    /// The status of every system. What keeps its lane from publishing is its trouble too.
     #[must_use]
     pub fn status(&self) -> Vec<SystemStatus> {
         self.lock(|systems| {
             systems
-                .values()
-                .map(|running| {
+                .iter()
+                .map(|(name, running)| {
                     let connector = running.connector.lock().ok().and_then(|held| held.clone());
-                    running.board.report(connector.map(|connector| connector.progress()).unwrap_or_default())
+                    let mut report = running.board.report(connector.map(|connector| connector.progress()).unwrap_or_default());
+                    report.blocked = trouble(&self.lanes[self.lane_of(name)]);
+                    report.error = report.error.or_else(|| report.blocked.clone());
+                    report
                 })
                 .collect()
         })
@@ -257,6 +261,15 @@ impl Node {
 
     fn lock<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Running>) -> T) -> T {
         change(&mut self.systems.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// Why a lane publishes nothing now.
+fn trouble(lane: &Lane) -> Option<String> {
+    match &*lane.health().borrow() {
+        Health::Waiting(error) => Some(chain(error)),
+        Health::Fenced => Some(LaneError::Fenced { lane: lane.name().into() }.to_string()),
+        Health::Starting | Health::Ready | Health::Stopped => None,
     }
 }
 

@@ -94,6 +94,9 @@ pub struct SystemStatus {
     /// The last error with what to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why its lane publishes nothing now: Kafka is away, or another hub has taken the lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
     /// Seconds since rows or keepalives last made progress.
     pub idle_seconds: u64,
     /// Streams by source name.
@@ -249,6 +252,7 @@ impl Board {
                 lag_seconds: inner.lag,
                 rate,
                 error: inner.error.clone(),
+                blocked: None,
                 idle_seconds: inner.progress.elapsed().as_secs(),
                 streams: inner.streams.clone(),
                 snapshot: snapshot.into_iter().map(SnapshotStatus::from).collect(),

@@ -48,8 +48,11 @@ impl Kafka {
     }
 
     fn java(&self, class: &str) -> Command {
+        self.java_by(Command::new("java"), class)
+    }
+
+    fn java_by(&self, mut command: Command, class: &str) -> Command {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.join("kafka.log")).unwrap();
-        let mut command = Command::new("java");
         command
             .args(["-Xms128m", "-Xmx512m", "-cp", &self.libraries])
             .arg(format!("-Dlog4j2.configurationFile={}", root().join("deploy/local/log4j2.properties").display()))
@@ -62,7 +65,24 @@ impl Kafka {
 
     /// Starts the broker and waits until it answers.
     pub async fn start(&mut self) {
-        self.child = Some(self.java("kafka.Kafka").arg("server.properties").spawn().unwrap());
+        self.start_by(Command::new("java")).await;
+    }
+
+    /// The same on a disk that is full once a file has so many mebibytes. A limit of the process stands for the full disk,
+    /// which only root could mount: the broker's writes fail in the same place and it does the same about it.
+    pub async fn start_with_room(&mut self, mebibytes: u32) {
+        let mut limited = Command::new("bash");
+        limited.args(["-c", &format!("ulimit -f {}; exec java \"$@\"", mebibytes * 1024), "java"]);
+        self.start_by(limited).await;
+    }
+
+    /// Whether the broker has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
+    async fn start_by(&mut self, java: Command) {
+        self.child = Some(self.java_by(java, "kafka.Kafka").arg("server.properties").spawn().unwrap());
         let client: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
         let what = format!("Kafka in {}", self.folder.display());
         eventually(&what, async || {
@@ -74,7 +94,8 @@ impl Kafka {
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
+            // It may have ended by itself.
+            let _ = child.kill();
             child.wait().unwrap();
         }
     }

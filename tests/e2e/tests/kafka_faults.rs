@@ -48,3 +48,27 @@ async fn a_kafka_that_dies_in_mid_transaction_costs_no_row_and_doubles_none() {
     assert_eq!(raw_records_of(&kafka.brokers, &topic).len(), total, "lost 0, duplicates 0");
     drop(hub);
 }
+
+#[tokio::test]
+async fn a_kafka_whose_disk_is_full_is_waited_for_and_gets_every_row_once_when_it_has_room() {
+    let source = Source::create(TABLE).await;
+    let long = "(SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 30) j)";
+    source.run(&format!("INSERT INTO nguoi SELECT i, {long}, 1 FROM generate_series(1, 60000) i")).await;
+    let setup = Setup::new(&source, STREAM);
+    let mut kafka = Kafka::prepare();
+    // The broker's indexes alone take 10 MiB a file.
+    kafka.start_with_room(12).await;
+    setup.write_hub(&kafka.brokers);
+    let mut hub = setup.run();
+    eventually("the broker to run out of room", async || kafka.has_ended().then_some(())).await;
+    eventually("the hub to say so", async || hub.get("/readyz").await.filter(|body| body != "ready\n")).await;
+    assert!(!hub.has_ended());
+    let published = hub.status().await.unwrap()["streams"]["public.nguoi"]["published"].as_u64().unwrap();
+    assert!(published < 60_000, "there was no room for all, and {published} are said to be published");
+    kafka.kill();
+    kafka.start().await;
+    let (topic, total) = (setup.topic("person"), 60_000);
+    eventually("everything in the topic", async || (raw_records_of(&kafka.brokers, &topic).len() >= total).then_some(())).await;
+    assert_eq!(raw_records_of(&kafka.brokers, &topic).len(), total, "lost 0, duplicates 0");
+    drop(hub);
+}

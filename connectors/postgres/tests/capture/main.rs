@@ -3,6 +3,7 @@
 
 mod added;
 mod changes;
+mod encrypted;
 mod handoff;
 #[path = "../main/own_server.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]

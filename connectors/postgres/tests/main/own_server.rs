@@ -33,6 +33,71 @@ impl OwnServer {
         server
     }
 
+    /// Makes an authority (`ca.pem` in its folder) and a certificate for `localhost` signed by it. Root may use a key of root's.
+    pub(crate) fn certify(&self) {
+        let data = self.data();
+        let data = Path::new(&data);
+        std::fs::write(data.join("san"), "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n").unwrap();
+        let steps: [&[&str]; 3] = [
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=test authority",
+                "-keyout",
+                "ca.key",
+                "-out",
+                "ca.pem",
+            ],
+            &[
+                "req",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+                "-keyout",
+                "server.key",
+                "-out",
+                "server.csr",
+            ],
+            &[
+                "x509",
+                "-req",
+                "-in",
+                "server.csr",
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                "san",
+                "-out",
+                "server.crt",
+            ],
+        ];
+        for step in steps {
+            let output = Command::new("openssl").args(step).current_dir(data).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        for file in ["server.key", "server.crt"] {
+            give_to_postgres(&data.join(file));
+        }
+        std::fs::copy(data.join("ca.pem"), self.path("ca.pem")).unwrap();
+    }
+
     /// A file of the server's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

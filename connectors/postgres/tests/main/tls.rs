@@ -1,85 +1,19 @@
 //! The five TLS modes and pg_hba's answers, against a server with a certificate of its own.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::own_server::{OwnServer, give_to_postgres};
+use crate::own_server::OwnServer;
 use crate::probing::{check, fatal};
 use crate::source::Source;
 
 const HBA: &str = "host all postgres 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
 
-/// An authority and a certificate for `localhost` signed by it. Root may use a key of root's.
-fn certificates(server: &OwnServer) {
-    let data = server.data();
-    let data = Path::new(&data);
-    std::fs::write(data.join("san"), "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n").unwrap();
-    let steps: [&[&str]; 3] = [
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=test authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-        ],
-        &[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ],
-        &[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "san",
-            "-out",
-            "server.crt",
-        ],
-    ];
-    for step in steps {
-        let output = Command::new("openssl").args(step).current_dir(data).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    for file in ["server.key", "server.crt"] {
-        give_to_postgres(&data.join(file));
-    }
-    std::fs::copy(data.join("ca.pem"), server.path("ca.pem")).unwrap();
-}
-
 #[tokio::test]
 async fn every_tls_mode_accepts_and_refuses_what_libpq_does() {
     let own = OwnServer::start("wal_level = logical", HBA);
-    certificates(&own);
+    own.certify();
     let source = Source::create(own.port, "ALTER SYSTEM SET ssl = on").await;
     source.run("SELECT pg_reload_conf()").await;
     let ca = own.path("ca.pem");

@@ -147,6 +147,7 @@ mod tests {
             system: "mot-cua".into(),
             state: State::Snapshot,
             since_seconds: 180,
+            blocked: None,
             lag_seconds: None,
             rate: 0.0,
             error: None,
