@@ -1,10 +1,15 @@
 //! The slot: it moves on, its loss is noticed, and nothing of it stays behind.
 
-use hub_sdk::model::Checkpoint;
-use hub_sdk::{Connector, ErrorKind};
+use std::sync::Arc;
+
+use hub_connector_postgres::Postgres;
+use hub_sdk::model::{Checkpoint, StreamName, SystemName};
+use hub_sdk::{BatchLimits, Connector, ErrorKind, OpenContext, StreamRequest};
+use serde_json::json;
 
 use crate::replica::Replica;
 use crate::rig::{Rig, Run};
+use crate::source::{Source, port18};
 
 async fn followed(rig: &Rig) -> Checkpoint {
     let mut run = Run::start(&rig.connector(&["public.a"]).await, &Checkpoint::empty());
@@ -133,4 +138,24 @@ async fn a_sample_has_the_shape_of_the_stream() {
     };
     assert_eq!(sample.rows.schema(), read.rows.schema());
     run.shut().await;
+}
+
+#[tokio::test]
+async fn a_slot_survives_a_failover_where_the_server_can_and_the_engineer_wants_it() {
+    let Some(port) = port18() else { panic!("PostgreSQL 18 is not up: run `make test`, or `deploy/local/stack.sh up pg18`") };
+    let source = Source::create(port, "CREATE TABLE public.t (id int PRIMARY KEY)").await;
+    source.run("ALTER TABLE public.t OWNER TO $role").await;
+    source.run(&format!("GRANT CREATE ON DATABASE {} TO $role", source.database)).await;
+    let streams = vec![StreamRequest { stream: StreamName::new("public.t").unwrap(), columns: Vec::new() }];
+    let system = SystemName::new("failover-slot").unwrap();
+    let context = OpenContext { system, streams, limits: BatchLimits::default(), directory: ".".into() };
+    let config = source.config(json!({"failover": true, "slot": source.database}));
+    let connector = Arc::new(Postgres::open(config, context).await.unwrap());
+    let mut run = Run::start(&connector, &Checkpoint::empty());
+    run.next().await;
+    let failover = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{}'", source.database);
+    assert!(source.admin.query_one(&failover, &[]).await.unwrap().get::<_, bool>(0));
+    run.shut().await;
+    connector.release().await.unwrap();
+    source.remove().await;
 }
