@@ -34,7 +34,7 @@ test: ## all tests; starts what they need
 	@$(STACK) up pg18
 	@deploy/local/claim.sh
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 lint: ## formatting, clippy, licences and advisories
 	@deploy/local/claim.sh

@@ -34,13 +34,15 @@ pub(super) fn of_table(table: &TableRow, columns: &[ColumnRow]) -> Vec<Finding> 
 
 fn rights(table: &TableRow, sql: &str) -> Option<Finding> {
     let (schema, role) = (quote_identifier(&table.schema), &table.role);
-    if !table.may_use_schema || !table.may_select {
+    if !table.may_use_schema || !table.unreadable.is_empty() {
         let usage = if table.may_use_schema { String::new() } else { format!("GRANT USAGE ON SCHEMA {schema} TO {role}; ") };
-        let select = if table.may_select { String::new() } else { format!("GRANT SELECT ON {sql} TO {role};") };
+        // A snapshot reads partitions one by one, each with a right of its own.
+        let unreadable = table.unreadable.join(", ");
+        let select = if unreadable.is_empty() { String::new() } else { format!("GRANT SELECT ON {unreadable} TO {role};") };
         return Some(Finding {
             fatal: true,
             code: "no-select-right",
-            message: format!("the role may not read {sql}, which the snapshot needs"),
+            message: format!("the role may not read {}, which the snapshot needs", if unreadable.is_empty() { sql } else { &unreadable }),
             remedy: Some(format!("{usage}{select}").trim().to_owned()),
         });
     }

@@ -35,7 +35,7 @@ pub(super) struct TableRow {
     /// Partitions whose own replica identity differs from the table's or is unusable.
     pub(super) odd_partitions: Vec<String>,
     pub(super) may_use_schema: bool,
-    pub(super) may_select: bool,
+    pub(super) unreadable: Vec<String>,
     /// Whether a row-level policy applies to the role.
     pub(super) row_security: bool,
     pub(super) rows: Option<u64>,
@@ -104,7 +104,8 @@ SELECT w.oid, w.nspname::text, w.relname::text, w.relpersistence = 'u', w.relrep
        ARRAY(SELECT l.oid::pg_catalog.regclass::text FROM leaf l WHERE l.root = w.oid AND w.relkind = 'p'
              AND (l.relreplident <> w.relreplident OR l.relreplident IN ('d', 'i') AND NOT l.has_index) ORDER BY 1 LIMIT 5),
        pg_catalog.has_schema_privilege(w.relnamespace, 'USAGE'),
-       pg_catalog.has_table_privilege(w.oid, 'SELECT'),
+       ARRAY(SELECT x.oid::pg_catalog.regclass::text FROM (SELECT w.oid UNION SELECT l.oid FROM leaf l WHERE l.root = w.oid) x
+             WHERE NOT pg_catalog.has_table_privilege(x.oid, 'SELECT') ORDER BY 1),
        w.relrowsecurity AND pg_catalog.row_security_active(w.oid),
        (SELECT pg_catalog.sum(l.reltuples)::float8 FROM leaf l WHERE l.root = w.oid AND l.reltuples >= 0),
        (SELECT pg_catalog.sum(l.pages)::float8 * pg_catalog.current_setting('block_size')::float8 FROM leaf l
@@ -162,7 +163,7 @@ fn table_row(row: &Row) -> Result<TableRow, tokio_postgres::Error> {
         candidate: row.try_get(7)?,
         odd_partitions: row.try_get(8)?,
         may_use_schema: row.try_get(9)?,
-        may_select: row.try_get(10)?,
+        unreadable: row.try_get(10)?,
         row_security: row.try_get(11)?,
         rows: figure(row.try_get(12)?),
         bytes: figure(row.try_get(13)?),

@@ -15,5 +15,4 @@ mod slot;
 #[path = "../main/source.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod source;
-mod speed;
 mod trouble;

@@ -119,6 +119,27 @@ async fn missing_rights_are_told_together_and_their_remedies_mend_them() {
 }
 
 #[tokio::test]
+async fn a_partition_that_may_not_be_read_is_named() {
+    let source = ready(port()).await;
+    source
+        .run(
+            "CREATE TABLE public.nam (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE public.nam_1 PARTITION OF public.nam FOR VALUES FROM (0) TO (9);
+             CREATE TABLE public.nam_2 PARTITION OF public.nam FOR VALUES FROM (9) TO (99);
+             GRANT SELECT ON public.nam, public.nam_1 TO $role;
+             CREATE PUBLICATION cua_nam FOR TABLE public.nam WITH (publish_via_partition_root = true);",
+        )
+        .await;
+    let config = source.config(json!({"publication": "cua_nam"}));
+    let answer = check(&config, &[("public.nam", &[])]).await;
+    assert_eq!(fatal(&answer), ["no-select-right"], "{:?}", answer.findings);
+    assert!(remedy(&answer, "no-select-right").starts_with("GRANT SELECT ON public.nam_2 TO"), "{}", remedy(&answer, "no-select-right"));
+    source.run(remedy(&answer, "no-select-right")).await;
+    assert!(check(&config, &[("public.nam", &[])]).await.is_ready());
+    source.remove().await;
+}
+
+#[tokio::test]
 async fn what_is_mapped_and_not_there_is_told_with_what_may_be_meant() {
     let source = ready(port()).await;
     source

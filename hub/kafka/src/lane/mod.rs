@@ -16,6 +16,7 @@
 
 mod error;
 mod producer;
+mod transaction;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};

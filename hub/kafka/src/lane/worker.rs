@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hub_model::{Block, Checkpoint, SystemName};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::producer::{Commit, Failure, TransactionalProducer, Waiting, record_limit};
+use super::transaction::{Begun, Broken, Member, Transaction, larger_than};
 use super::{Committed, Health, LaneError, LaneInput, Publication, Session, Shared};
 use crate::checkpoints;
 use crate::error::{Cause, Class};
@@ -38,37 +39,6 @@ pub(super) struct Worker {
     sessions: HashMap<SystemName, u64>,
     generation: u64,
     fenced_out: bool,
-}
-
-/// A transaction that has begun, and whether all of it could be sent so far.
-struct Begun {
-    transaction: Transaction,
-    sent: Result<(), Broken>,
-}
-
-/// Publications of one transaction.
-struct Transaction {
-    /// Which producer's it is.
-    turn: usize,
-    began: Instant,
-    began_at: SystemTime,
-    records: usize,
-    bytes: usize,
-    members: Vec<Member>,
-}
-
-/// One publication whose records have been sent.
-struct Member {
-    publication: Publication,
-    records: usize,
-    bytes: usize,
-}
-
-/// How a transaction ended that did not commit.
-struct Broken {
-    failure: Failure,
-    /// Whether the producers can go on.
-    usable: bool,
 }
 
 /// Transactional ids of a lane. Kafka finishes a transaction after it has answered the commit, and tells the next one of
@@ -376,8 +346,9 @@ impl Worker {
             Err(error) => {
                 self.input.metrics.set_ready(false);
                 tracing::warn!(lane = &*self.name, error = &error as &dyn std::error::Error, "the lane is not ready");
+                // Whoever is answered may look at once.
+                self.shared.health.send_replace(Health::Waiting(error.clone()));
                 self.answer_opens_with(&error);
-                self.shared.health.send_replace(Health::Waiting(error));
                 self.pause(RETRY_AFTER);
                 false
             }
@@ -514,59 +485,3 @@ const FENCE_ATTEMPT: Duration = Duration::from_secs(1);
 const FENCE_ATTEMPTS: usize = 5;
 /// Between two attempts to make the producers anew.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-impl Transaction {
-    fn new(turn: usize) -> Self {
-        Self { turn, began: Instant::now(), began_at: SystemTime::now(), records: 0, bytes: 0, members: Vec::new() }
-    }
-
-    fn push(&mut self, member: Member) {
-        self.records += member.records;
-        self.bytes += member.bytes;
-        self.members.push(member);
-    }
-
-    fn is_full(&self, input: &LaneInput) -> bool {
-        self.records >= input.limits.records || self.bytes >= input.limits.bytes
-    }
-
-    /// The system that owns the topic whose record was refused.
-    fn culprit(&self, failure: &Failure) -> Option<SystemName> {
-        let (topic, _) = failure.refused.as_ref()?;
-        if !matches!(failure.class(), Class::TooLarge | Class::NoTopic) {
-            return None;
-        }
-        let owner = self.members.iter().find(|member| member.publication.blocks.iter().any(|block| *block.topic == **topic));
-        owner.map(|member| member.publication.session.system.clone())
-    }
-}
-
-impl Publication {
-    fn accept(self, committed: Committed) {
-        drop(self.held);
-        drop(self.blocks);
-        (self.done)(Ok(committed));
-    }
-
-    fn refuse(self, error: LaneError) {
-        drop(self.held);
-        drop(self.blocks);
-        (self.done)(Err(error));
-    }
-}
-
-/// The first record of a block that is larger than `limit`, with its topic.
-fn larger_than(block: &Block, limit: usize) -> Option<(Arc<str>, usize)> {
-    // No record can be larger than the block; most blocks are far smaller than the limit.
-    let headers: usize = block.headers.iter().map(|header| header.name.len() + header.value.len() + 16).sum();
-    if block.bytes() + headers <= limit {
-        return None;
-    }
-    (0..block.len()).find_map(|row| {
-        let key = block.keys.as_ref().map_or(0, |keys| keys.row(row).len());
-        let own = block.headers.iter().filter(|header| header.record as usize == row);
-        let headers: usize = own.map(|header| header.name.len() + header.value.len() + 16).sum();
-        let bytes = block.values.row(row).len() + key + headers;
-        (bytes > limit).then(|| (Arc::clone(&block.topic), bytes))
-    })
-}
