@@ -76,8 +76,8 @@ kafka_up() {
   ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
   (
     cd "$STATE/kafka"
-    # The collector's settings are those of Kafka's own start script.
-    exec setsid java -Xms256m -Xmx1g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -cp "$KAFKA_LIBS/*" -Dlog4j2.configurationFile="$LOCAL_DIR/log4j2.properties" \
+    # A pause of the broker is a pause of every reader, however little it collects: a heap with room has fewer.
+    exec setsid java -Xms1g -Xmx1g -XX:+UseG1GC -cp "$KAFKA_LIBS/*" -Dlog4j2.configurationFile="$LOCAL_DIR/log4j2.properties" \
       -Djava.io.tmpdir="$STATE/kafka/tmp" -XX:-UsePerfData kafka.Kafka server.properties
   ) >>"$LOGS/kafka.log" 2>&1 </dev/null 9>&- &
   record kafka $! "$KAFKA_PORT"

@@ -12,14 +12,19 @@ use crate::Outcome;
 /// The private Kafka.
 pub(crate) const BROKERS: &str = "127.0.0.1:19092";
 
-/// A consumer of all partitions of a topic from `offset`.
+/// A consumer of all partitions of a topic from `offset`, which waits for what comes.
 pub(crate) fn consumer(topic: &str, offset: Offset) -> Outcome<BaseConsumer> {
+    consumer_that(topic, offset, "false")
+}
+
+/// The same; `tells_ends` says whether it tells the end of each partition.
+fn consumer_that(topic: &str, offset: Offset, tells_ends: &str) -> Outcome<BaseConsumer> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", BROKERS)
         .set("group.id", "hub-bench")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
+        .set("enable.partition.eof", tells_ends)
         .set("fetch.wait.max.ms", "100")
         .set("queued.max.messages.kbytes", "16384")
         .create()?;
@@ -38,7 +43,7 @@ pub(crate) fn consumer(topic: &str, offset: Offset) -> Outcome<BaseConsumer> {
 
 /// Calls `take` with every committed record of a topic, from its beginning to its end.
 pub(crate) fn read_all(topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) -> Outcome<u64> {
-    let consumer = consumer(topic, Offset::Beginning)?;
+    let consumer = consumer_that(topic, Offset::Beginning, "true")?;
     let mut open = consumer.assignment()?.count();
     let (started, mut count) = (Instant::now(), 0);
     while open > 0 {

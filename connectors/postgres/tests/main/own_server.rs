@@ -98,6 +98,14 @@ impl OwnServer {
         std::fs::copy(data.join("ca.pem"), self.path("ca.pem")).unwrap();
     }
 
+    /// Ends it at once, without a shutdown checkpoint, and starts it again.
+    #[allow(dead_code, reason = "only the fixture of the conformance kit restarts its server")]
+    pub(crate) fn restart(&self) {
+        run(&["pg_ctl", "-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+        let log = self.folder.join("log");
+        run(&["pg_ctl", "-D", &self.data(), "-l", log.to_str().unwrap(), "-w", "start"]);
+    }
+
     /// A file of the server's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
