@@ -42,8 +42,14 @@ async fn a_kafka_that_dies_in_mid_transaction_costs_no_row_and_doubles_none() {
     source.run("INSERT INTO nguoi SELECT i, 'B', 1 FROM generate_series(200001, 205000) i").await;
     kafka.start().await;
     hub.reaches("following").await;
-    source.run("UPDATE nguoi SET phi = 2 WHERE id <= 100").await;
-    let (topic, total) = (setup.topic("person"), 105_100);
+    // A Kafka that is killed while it writes the markers of a commit may forget them; the next commit of the same producer
+    // ends that transaction for readers, so each producer of the lane gets to commit.
+    for round in 0..6 {
+        let before = hub.status().await.unwrap()["streams"]["public.nguoi"]["published"].as_u64().unwrap();
+        source.run(&format!("UPDATE nguoi SET phi = {round} WHERE id <= 100")).await;
+        hub.counts("public.nguoi", "published", before + 100).await;
+    }
+    let (topic, total) = (setup.topic("person"), 105_600);
     eventually("everything in the topic", async || (raw_records_of(&kafka.brokers, &topic).len() >= total).then_some(())).await;
     assert_eq!(raw_records_of(&kafka.brokers, &topic).len(), total, "lost 0, duplicates 0");
     drop(hub);
