@@ -6,13 +6,12 @@
 
 mod hub;
 mod kafka;
-mod proxy;
 mod source;
 mod topic;
 
 pub use hub::{Hub, Setup};
+pub use hub_conformance::Link as Proxy;
 pub use kafka::Kafka;
-pub use proxy::Proxy;
 pub use source::Source;
 pub use topic::{Event, Raw, events, raw_records, raw_records_of};
 
