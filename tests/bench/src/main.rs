@@ -43,7 +43,7 @@ pub(crate) struct RunOptions {
     /// Rows of the table.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) rows: i64,
-    /// Times each throughput figure is taken; medians are told.
+    /// Times each figure is taken; medians are told.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeats: usize,
     /// Seconds of each latency measurement.
