@@ -100,7 +100,9 @@ impl<'a> Capture<'a> {
             checkpoint.set(snapshot_partition(&table.stream), plan.to_json());
         }
         self.source.acknowledged.reset(&checkpoint);
-        if self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint }).await.is_err() {
+        let reads = self.source.config.snapshot.mode != SnapshotMode::Never;
+        let completed = plans.iter().filter(|(_, plan)| reads && plan.complete).map(|(table, _)| table.stream.clone()).collect();
+        if self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint, completed }).await.is_err() {
             return Ok(());
         }
         let initial = Initial {
@@ -143,7 +145,7 @@ impl<'a> Capture<'a> {
         self.source.acknowledged.reset(&from);
         self.check_server(&identity, &position, &snapshots).await?;
         let announced = self.announce(&mut snapshots, &position).await?;
-        if !announced.is_empty() && self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint: announced }).await.is_err() {
+        if !announced.is_empty() && self.outlet.deliver(Delivery::new(Vec::new(), announced)).await.is_err() {
             return Ok(());
         }
         // Only now that the checkpoint knows of them may the added tables appear in the stream of changes.

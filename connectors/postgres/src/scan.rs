@@ -53,7 +53,7 @@ async fn read_all(
                 let (slices, end) = read.map_err(|error| error.of(table.stream.clone()))?;
                 next = end;
                 let batches = slices.into_iter().map(|rows| snapshot_batch(&table.stream, rows, stamp)).collect();
-                if outlet.deliver(Delivery { batches, checkpoint: Checkpoint::empty() }).await.is_err() {
+                if outlet.deliver(Delivery::new(batches, Checkpoint::empty())).await.is_err() {
                     return Ok(());
                 }
             }

@@ -23,6 +23,8 @@ pub struct Replica {
     pub checkpoint: Checkpoint,
     /// Rows that were read.
     pub reads: usize,
+    /// How often it was said that all present rows are handed over.
+    pub completed: usize,
     /// Changes, deletes and truncates among them, as letters of their operation and keys.
     pub changes: Vec<String>,
     known: BTreeSet<String>,
@@ -41,6 +43,7 @@ impl Replica {
             rows: BTreeMap::new(),
             checkpoint: Checkpoint::empty(),
             reads: 0,
+            completed: 0,
             changes: Vec::new(),
             known: BTreeSet::new(),
             places: BTreeMap::new(),
@@ -54,6 +57,7 @@ impl Replica {
             let batch = batch.clone().check().unwrap_or_else(|error| panic!("a batch is not whole: {error}"));
             (0..batch.len()).for_each(|row| self.take(&batch, row));
         }
+        self.completed += delivery.completed.len();
         self.checkpoint.merge(&delivery.checkpoint);
     }
 

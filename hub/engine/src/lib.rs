@@ -1,5 +1,6 @@
 //! Runs systems: desired state, supervision, the pipeline from a connector to a lane, and what follows from errors.
 
+mod anew;
 pub mod desired;
 mod error;
 mod node;

@@ -8,6 +8,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hub_model::{Block, ChangeBatch, Origin, RowFault, SnapshotMark, StreamName};
 use hub_telemetry::{StreamMetrics, SystemMetrics};
 use hub_transform::reject::RejectEncoder;
@@ -16,6 +17,9 @@ use crate::RunError;
 use crate::prepare::Prepared;
 use crate::status::{Board, Tally};
 use worker::{Output, StreamWorker};
+
+/// Deletes in one block.
+const VANISHED_AT_ONCE: usize = 5_000;
 
 /// What a delivery became.
 pub struct Processed {
@@ -78,6 +82,19 @@ impl Pipeline {
         }
         self.metrics.observe_batch(started.elapsed());
         Ok(Processed { blocks, tally })
+    }
+
+    /// The streams with their topics.
+    #[must_use]
+    pub fn topics(&self) -> Vec<(String, Arc<str>)> {
+        self.workers.values().map(|worker| (worker.stream().to_string(), Arc::clone(worker.topic()))).collect()
+    }
+
+    /// Deletes of a stream's rows of which only the keys in its topic are left, in blocks of a size to publish at once.
+    #[must_use]
+    pub fn vanished(&self, stream: &str, keys: &[Bytes], place: (u64, u64), now_micros: i64) -> Vec<Block> {
+        let Some(worker) = self.workers.values().find(|worker| **worker.stream() == *stream) else { return Vec::new() };
+        keys.chunks(VANISHED_AT_ONCE).map(|keys| worker.vanished(keys, place, now_micros)).collect()
     }
 
     fn collect(&mut self, batch: &ChangeBatch, output: Output, now_micros: i64, blocks: &mut Vec<Block>) -> Result<(), RunError> {

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hub_kafka::{Committed, Lane, LaneError, Publication};
-use hub_model::Checkpoint;
+use hub_kafka::{Committed, KafkaConfig, Lane, LaneError, Publication};
+use hub_model::{Block, Checkpoint};
+use hub_registry::Schemas;
 use hub_sdk::{Budget, Delivery, DynConnector, Outlet, Permit, SourceError};
 use hub_telemetry::SystemMetrics;
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
+use crate::anew::{Readings, Search};
 use crate::pipeline::Pipeline;
 use crate::status::{Board, State, Tally};
 
@@ -39,6 +41,10 @@ pub(crate) struct Run<'a> {
     pub(crate) metrics: SystemMetrics,
     /// Where it goes on from.
     pub(crate) checkpoint: Checkpoint,
+    /// What the hub itself keeps in the checkpoint.
+    pub(crate) readings: Readings,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) schemas: Schemas,
 }
 
 struct Outcome {
@@ -56,6 +62,7 @@ struct Flight {
 impl Run<'_> {
     /// Runs until the source, the lane or `stop` ends it.
     pub(crate) async fn run(mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        self.begin(stop).await?;
         let (outlet, mut deliveries) = hub_sdk::outlet(self.budget.clone(), QUEUE_DEPTH);
         let mut capture = spawn_capture(&self.connector, std::mem::take(&mut self.checkpoint), outlet);
         let gauges = spawn_gauges(Arc::clone(&self.connector), self.metrics.clone());
@@ -87,7 +94,7 @@ impl Run<'_> {
                     self.settle(outcome)?;
                 }
                 delivery = deliveries.recv() => match delivery {
-                    Some((delivery, permit)) => self.publish(delivery, permit, flight).await?,
+                    Some((delivery, permit)) => self.publish(delivery, permit, flight, stop).await?,
                     // The connector drops its outlet when it ends; what it handed over before was published above.
                     None => return ended(capture.await),
                 },
@@ -95,8 +102,56 @@ impl Run<'_> {
         }
     }
 
-    async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight) -> Result<(), RunError> {
-        let Delivery { batches, checkpoint } = delivery;
+    /// Before anything is captured: what is to be read is noted, and what an earlier run left to delete is deleted.
+    async fn begin(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        let moved = self.readings.begin(&self.checkpoint, &self.pipeline.topics(), &self.kafka).await?;
+        if !moved.is_empty() {
+            self.publish_own(Vec::new(), moved).await?;
+        }
+        self.delete_vanished(stop).await
+    }
+
+    /// Deletes what is gone from streams that are read. Nothing else of the system is on its way meanwhile.
+    async fn delete_vanished(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        while let Some((stream, before)) = self.readings.due() {
+            let Some(topic) = self.pipeline.topics().into_iter().find_map(|(name, topic)| (name == stream).then_some(topic)) else {
+                return Ok(());
+            };
+            let (kafka, schemas) = (self.kafka.clone(), self.schemas.clone());
+            let search = Search { kafka, schemas, topic: Arc::clone(&topic), before, stop: stop.clone() };
+            // The hub stops: the next run begins with it.
+            let Some(vanished) = search.run().await? else { return Ok(()) };
+            let rows = vanished.keys.len();
+            let blocks = self.pipeline.vanished(&stream, &vanished.keys, (vanished.place.commit, vanished.place.position), now_micros());
+            for block in blocks {
+                self.publish_own(vec![block], Checkpoint::empty()).await?;
+            }
+            let moved = self.readings.done(&stream);
+            self.publish_own(Vec::new(), moved).await?;
+            if rows > 0 {
+                tracing::info!(stream, topic = &*topic, rows, "rows that went away while nobody followed are deleted in the topic");
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what is not a connector's, and waits until it is durable.
+    async fn publish_own(&self, blocks: Vec<Block>, checkpoint: Checkpoint) -> Result<(), RunError> {
+        let (told, outcome) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| {
+            // Nobody listens any more only when the run was cancelled.
+            let _ = told.send(result);
+        });
+        let publication = Publication { session: self.session.clone(), blocks, checkpoint, done, held: Box::new(()) };
+        self.lane.publish(publication).await;
+        match outcome.await {
+            Ok(outcome) => outcome.map(|_committed| ()).map_err(RunError::Lane),
+            Err(_) => Err(RunError::Defect { doing: "publishing".to_owned(), why: "no outcome was told".to_owned() }),
+        }
+    }
+
+    async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight, stop: &CancellationToken) -> Result<(), RunError> {
+        let Delivery { batches, checkpoint, completed } = delivery;
         if batches.is_empty() && checkpoint.is_empty() {
             // A connector's word that it follows now, though nothing has changed yet.
             self.enter(State::Following);
@@ -117,6 +172,8 @@ impl Run<'_> {
             self.enter(State::Following);
         }
         let (report, settled, tally) = (flight.report.clone(), checkpoint.clone(), processed.tally);
+        let mut checkpoint = checkpoint;
+        self.readings.complete(&completed, &mut checkpoint);
         flight.open += 1;
         let publication = Publication {
             session: self.session.clone(),
@@ -129,6 +186,10 @@ impl Run<'_> {
             held: Box::new(permit),
         };
         self.lane.publish(publication).await;
+        if !completed.is_empty() && self.readings.due().is_some() {
+            self.drain(flight).await?;
+            self.delete_vanished(stop).await?;
+        }
         Ok(())
     }
 

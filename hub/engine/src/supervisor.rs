@@ -10,6 +10,7 @@ use hub_sdk::{BatchLimits, DynConnector, ErrorKind, Kind, OpenContext, SourceErr
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
+use crate::anew::Readings;
 use crate::node::{SecretResolver, Shared};
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, BackOff};
@@ -99,6 +100,7 @@ impl Supervisor {
         }
         let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
         let metrics = self.shared.metrics.system(self.system.as_str());
+        let (readings, checkpoint) = Readings::split(&opened.checkpoint);
         let run = Run {
             session: opened.session,
             connector,
@@ -107,7 +109,10 @@ impl Supervisor {
             budget: self.shared.budget.clone(),
             board: &self.board,
             metrics,
-            checkpoint: opened.checkpoint,
+            checkpoint,
+            readings,
+            kafka: self.shared.kafka.clone(),
+            schemas: self.shared.schemas.clone(),
         };
         run.run(stop).await
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hub_model::{ChangeBatch, Checkpoint};
+use hub_model::{ChangeBatch, Checkpoint, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
@@ -13,6 +13,17 @@ pub struct Delivery {
     pub batches: Vec<ChangeBatch>,
     /// The partitions that this delivery moves.
     pub checkpoint: Checkpoint,
+    /// Streams all of whose present rows are handed over with this delivery: what their topics hold beside those rows and
+    /// later changes is gone at the source. Told once a snapshot, with its last rows (or without, where there are none).
+    pub completed: Vec<StreamName>,
+}
+
+impl Delivery {
+    /// Batches and the checkpoint behind them.
+    #[must_use]
+    pub fn new(batches: Vec<ChangeBatch>, checkpoint: Checkpoint) -> Self {
+        Self { batches, checkpoint, completed: Vec::new() }
+    }
 }
 
 /// Bytes that all queues of the process may hold together.
@@ -118,7 +129,7 @@ mod tests {
     async fn a_shut_outlet_ends_the_sender() {
         let (outlet, deliveries) = outlet(Budget::new(1 << 20), 1);
         drop(deliveries);
-        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        let empty = Delivery::new(Vec::new(), Checkpoint::empty());
         assert_eq!(outlet.deliver(empty).await, Err(Shut));
     }
 }

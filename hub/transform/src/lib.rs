@@ -4,6 +4,7 @@
 
 mod avro;
 pub mod encode;
+pub mod envelope;
 pub mod functions;
 pub mod normalise;
 pub mod reject;

@@ -68,7 +68,7 @@ pub(crate) struct FollowSetup {
 pub(crate) async fn follow(setup: FollowSetup) -> Result<(), SourceError> {
     let link = Link::open(&setup).await?;
     // An empty delivery says that changes are followed now.
-    let following = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+    let following = Delivery::new(Vec::new(), Checkpoint::empty());
     if setup.unfinished.is_empty() && setup.outlet.deliver(following).await.is_err() {
         return Ok(());
     }
@@ -327,7 +327,7 @@ impl Follower {
         }
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(WAL_PARTITION, self.state.reached.to_json());
-        self.deliver(Delivery { batches, checkpoint }).await?;
+        self.deliver(Delivery::new(batches, checkpoint)).await?;
         self.state.held = self.state.reached;
         Ok(())
     }
@@ -385,7 +385,8 @@ impl Follower {
         let rows = batches.iter().map(|batch| batch.len() as u64).sum();
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(format!("{SNAPSHOT_PREFIX}{}", chunk.stream), chunk.state.to_json());
-        self.deliver(Delivery { batches, checkpoint }).await?;
+        let completed = chunk.state.complete.then(|| chunk.stream.clone()).into_iter().collect();
+        self.deliver(Delivery { batches, checkpoint, completed }).await?;
         if chunk.state.complete
             && let Some(touched) = self.state.touched.get_mut(index)
         {
@@ -408,7 +409,7 @@ impl Follower {
         self.last_advance = Instant::now();
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(WAL_PARTITION, self.state.reached.to_json());
-        self.deliver(Delivery { batches: Vec::new(), checkpoint }).await
+        self.deliver(Delivery::new(Vec::new(), checkpoint)).await
     }
 
     /// A type was made since the catalogue was read.

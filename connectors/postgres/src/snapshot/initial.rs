@@ -145,7 +145,8 @@ async fn read_chunk(shared: &Shared, session: &mut Session, job: Job) -> Result<
         held.advance(job.part, job.chunk, next);
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(format!("{SNAPSHOT_PREFIX}{}", table.stream), held.to_json());
-        if initial.outlet.deliver(Delivery { batches, checkpoint }).await.is_err() {
+        let completed = held.complete.then(|| table.stream.clone()).into_iter().collect();
+        if initial.outlet.deliver(Delivery { batches, checkpoint, completed }).await.is_err() {
             return Ok(Ended::Shut);
         }
         initial.board.add(&table.stream, count, (!held.complete).then(|| held.chunks()));

@@ -9,9 +9,9 @@ use hub_kafka::{BorrowedRecord, KafkaConfig, ReadPlan, Start, Topics, Until};
 use indicatif::ProgressBar;
 
 use super::each_record;
-use super::envelope::{FRAME, Facts, Layout, Place};
 use crate::avro::Decoder;
 use crate::failure::Failure;
+use hub_transform::envelope::{FRAME, Facts, Layout, Place};
 
 /// How long open transactions are waited for.
 const SETTLE: Duration = Duration::from_secs(30);

@@ -6,7 +6,6 @@ pub(crate) mod config_schema;
 pub(crate) mod connectors;
 mod diff;
 pub(crate) mod discover;
-mod envelope;
 mod fold;
 pub(crate) mod functions;
 mod present;

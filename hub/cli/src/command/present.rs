@@ -8,10 +8,10 @@ use hub_model::{Block, ChangeBatch, Op, Origin, StreamName};
 use hub_sdk::{Budget, DynConnector};
 use indicatif::ProgressBar;
 
-use super::envelope::{FRAME, Layout};
 use super::fold::{hash, hash_raw};
 use super::workshop::Workshop;
 use crate::failure::Failure;
+use hub_transform::envelope::{FRAME, Layout};
 
 /// Bytes of rows that are under way between the source and the comparison.
 const BUDGET: usize = 16 << 20;

@@ -20,7 +20,6 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::check::open;
-use super::envelope::Layout;
 use super::fold::Fold;
 use super::present;
 use super::workshop::Workshop;
@@ -31,6 +30,7 @@ use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
 use crate::table::{print_json, print_line, table};
 use decide::{Fate, Row, judge};
+use hub_transform::envelope::Layout;
 use progress::Progress;
 use publish::Publisher;
 

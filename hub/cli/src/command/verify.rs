@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::check::open;
-use super::envelope::Layout;
 use super::fold::{Fold, Latest, hash_raw};
 use super::present::{self, Present};
 use super::workshop::Workshop;
@@ -28,6 +27,7 @@ use crate::avro::Decoder;
 use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
 use crate::table::{print_json, print_line, table};
+use hub_transform::envelope::Layout;
 
 /// A topic that has had nothing new for so long is taken to be all there is.
 const QUIET: Duration = Duration::from_secs(5);

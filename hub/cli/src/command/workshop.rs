@@ -12,10 +12,10 @@ use hub_telemetry::Metrics;
 use hub_transform::encode::envelope_schema;
 use hub_transform::reject::{Reject, parse};
 
-use super::envelope::Layout;
 use crate::avro::Decoder;
 use crate::config::{HubFile, LoadedSystem};
 use crate::failure::Failure;
+use hub_transform::envelope::Layout;
 
 /// Topic of the rejects that a workshop makes; they are read back and never published.
 const REJECTS: &str = "rejects";

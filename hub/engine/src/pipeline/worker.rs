@@ -9,6 +9,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use hub_model::{Block, ChangeBatch, KeyChange, Op};
 use hub_transform::CodeLists;
 use hub_transform::encode::{EncodeBatch, Encoded, Encoder, EncoderInput, Retention, SourceInfo};
@@ -63,6 +64,7 @@ pub(super) struct StreamWorker {
     target: Target,
     codes: Arc<CodeLists>,
     identity: Option<Vec<String>>,
+    topic: Arc<str>,
     encoder: Encoder,
     planned: Option<Planned>,
     context: Arc<RejectContext>,
@@ -96,11 +98,22 @@ impl StreamWorker {
             target: Target::of(&stream.canonical),
             codes: Arc::clone(&system.codes),
             identity: stream.identity,
+            topic: stream.topic,
             encoder: encoder.map_err(|error| defect("preparing an encoder", &error))?,
             planned: None,
             context: Arc::new(RejectContext::new(system.system.as_str(), &stream.spec.entity, "")),
             spec: stream.mapping,
         })
+    }
+
+    /// Its topic.
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// See [`Encoder::vanished`].
+    pub(super) fn vanished(&self, keys: &[Bytes], place: (u64, u64), now_micros: i64) -> Block {
+        self.encoder.vanished(keys, place, now_micros)
     }
 
     /// Its stream.

@@ -16,14 +16,15 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
-use hub_model::{Block, KeyChange, Op, Origin, SnapshotMark};
+use bytes::Bytes;
+use hub_model::{Block, KeyChange, Op, Origin, Rows, SnapshotMark};
 
 pub use contract::{KeyError, envelope_schema, key_schema, namespace};
 
 use crate::schema::CanonicalSchema;
 use assembly::Assembly;
 use datums::Datums;
-use envelope::Fixed;
+use envelope::{Envelopes, Fixed};
 
 /// What the envelope's `source` says of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,6 +233,32 @@ impl Encoder {
         Ok(assembly.finish(refused))
     }
 
+    /// Deletes of rows of which nothing is left but their keys, as their topic has them (framed): rows that went away while
+    /// nobody followed. Each stands at `place` (commit position, position) in the source's log, and has no state before.
+    #[must_use]
+    pub fn vanished(&self, keys: &[Bytes], place: (u64, u64), now_micros: i64) -> Block {
+        let mut origin = Origin::default();
+        origin.push(now_micros, place.0, place.1, 0, 0);
+        let mut envelopes = Envelopes::new(&self.fixed, &origin, SnapshotMark::No, now_micros);
+        let (mut values, mut value_ends) = (Vec::with_capacity(keys.len() * envelopes.overhead()), vec![0]);
+        let (mut joined, mut key_ends) = (Vec::new(), vec![0]);
+        for key in keys {
+            envelopes.put(&mut values, Op::Delete, None, None, 0);
+            value_ends.push(values.len());
+            joined.extend_from_slice(key);
+            key_ends.push(joined.len());
+        }
+        let tombstones = if self.retention == Retention::Compacted { (0..number(keys.len())).collect() } else { Vec::new() };
+        Block {
+            topic: Arc::clone(&self.topic),
+            keys: Some(Rows::new(Bytes::from(joined), key_ends)),
+            values: Rows::new(Bytes::from(values), value_ends),
+            timestamps: vec![now_micros.div_euclid(1000); keys.len()],
+            tombstones,
+            headers: Vec::new(),
+        }
+    }
+
     fn check(&self, batch: &EncodeBatch<'_>) -> Result<(), EncodeError> {
         let expected = batch.ops.len();
         let of = |rows: Option<usize>| rows.unwrap_or(expected);
@@ -271,7 +298,9 @@ impl Encoder {
         let truncates = self.retention == Retention::Compacted;
         for (row, op) in batch.ops.iter().enumerate() {
             if *op == Op::Truncate && truncates {
-                let message = "the table was truncated, which a compacted topic cannot say: snapshot the stream anew".to_owned();
+                let message =
+                    "the table was truncated, which a compacted topic cannot say: `hub run --resnapshot SYSTEM` deletes what is gone"
+                        .to_owned();
                 refused.add(row, None, "truncate-on-compacted", message);
             } else if op.has_after() && batch.recorded.is_some_and(|recorded| !recorded.value(row)) {
                 refused.add(row, None, "no-record", "the row has no canonical record".to_owned());

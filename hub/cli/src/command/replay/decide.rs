@@ -6,10 +6,10 @@ use hub_model::{Block, ChangeBatch, Op, Origin, SnapshotMark};
 use hub_sdk::StreamShape;
 use hub_transform::reject::{Reject, RejectError, raw_rows};
 
-use crate::command::envelope::{FRAME, Place};
 use crate::command::fold::hash;
 use crate::command::workshop::{Made, Workshop};
 use crate::failure::Failure;
+use hub_transform::envelope::{FRAME, Place};
 
 /// Reason codes of rows that their connector could not read whole: what is missing of them is not in the raw row.
 const UNREAD: [&str; 2] = ["undecodable", "toast-vanished"];

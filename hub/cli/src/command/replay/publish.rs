@@ -9,9 +9,9 @@ use hub_telemetry::Metrics;
 
 use super::progress::Progress;
 use crate::command::each_record;
-use crate::command::envelope::{FRAME, Layout, Place};
 use crate::config::HubFile;
 use crate::failure::Failure;
+use hub_transform::envelope::{FRAME, Layout, Place};
 
 /// The lane of one replay.
 pub(super) struct Publisher {

@@ -6,31 +6,31 @@ use apache_avro::Schema;
 use apache_avro::schema::{Name, UnionSchema};
 
 /// Bytes before the Avro of a record: a zero and the schema's id.
-pub(crate) const FRAME: usize = 5;
+pub const FRAME: usize = 5;
 
 /// The facts of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts<'a> {
+pub struct Facts<'a> {
     /// The letter of what happened: `r`, `c`, `u`, `d`, `t`.
-    pub(crate) op: u8,
+    pub op: u8,
     /// Where in the source's log.
-    pub(crate) place: Place,
+    pub place: Place,
     /// The state after, as Avro; absent after a delete.
-    pub(crate) after: Option<&'a [u8]>,
+    pub after: Option<&'a [u8]>,
 }
 
 /// A place in the source's log: that of the commit, then that of the row. Later ones are greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub struct Place {
     /// Position of the commit.
-    pub(crate) commit: u64,
+    pub commit: u64,
     /// Position of the row.
-    pub(crate) position: u64,
+    pub position: u64,
 }
 
 /// How the envelopes of one schema are laid out.
 #[derive(Debug)]
-pub(crate) struct Layout {
+pub struct Layout {
     fields: Vec<(Part, Shape)>,
 }
 
@@ -64,7 +64,8 @@ enum Shape {
 
 impl Layout {
     /// The layout of an envelope's schema; `None` where the schema is none.
-    pub(crate) fn of(schema: &Schema) -> Option<Self> {
+    #[must_use]
+    pub fn of(schema: &Schema) -> Option<Self> {
         let mut known = HashMap::new();
         let Schema::Record(envelope) = schema else { return None };
         let mut fields = Vec::with_capacity(envelope.fields.len());
@@ -80,8 +81,15 @@ impl Layout {
         [Part::After, Part::Source, Part::Op].iter().all(|part| fields.iter().any(|(found, _)| found == part)).then_some(Self { fields })
     }
 
+    /// The layout of an envelope's schema as the registry has it; `None` where it is none.
+    #[must_use]
+    pub fn parse(schema: &str) -> Option<Self> {
+        Self::of(&Schema::parse_str(schema).ok()?)
+    }
+
     /// The facts of one record, whose framing is taken off; `None` where the bytes are not of this layout.
-    pub(crate) fn facts<'a>(&self, body: &'a [u8]) -> Option<Facts<'a>> {
+    #[must_use]
+    pub fn facts<'a>(&self, body: &'a [u8]) -> Option<Facts<'a>> {
         let mut rest = body;
         let mut facts = Facts { op: 0, place: Place::default(), after: None };
         for (part, shape) in &self.fields {
@@ -237,10 +245,10 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
     use std::sync::Arc;
 
+    use crate::CanonicalSchema;
+    use crate::encode::{EncodeBatch, Encoder, EncoderInput, Retention, SourceInfo, envelope_schema};
     use arrow::array::{Decimal128Array, Int64Array, RecordBatch, StringArray};
     use hub_model::{Op, Origin, SnapshotMark};
-    use hub_transform::CanonicalSchema;
-    use hub_transform::encode::{EncodeBatch, Encoder, EncoderInput, Retention, SourceInfo, envelope_schema};
 
     use super::*;
 

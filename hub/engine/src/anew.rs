@@ -1,0 +1,302 @@
+//! Reading a stream anew: what its topic holds of rows that are gone by then is deleted there too.
+//!
+//! A snapshot tells which rows there are, not which ones went away while nobody followed (a lost slot, a truncate that a
+//! compacted topic cannot say, a mapping that leaves rows out now). So the ends of a stream's topic are noted in the system's
+//! checkpoint before anything of the snapshot is published. When the connector has handed over the last present row
+//! ([`hub_sdk::Delivery::completed`]), every key that was there before and that neither the snapshot nor a change has told
+//! since is deleted, before anything that comes later is published. Each step is in the checkpoint, so that a crash in
+//! between costs nothing.
+//!
+//! A row that the mapping refuses now counts as gone: it is in the rejects topic, and what it was before is no longer true.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hub_kafka::{KafkaConfig, Next, ReadPlan, Reader, Start, Until, end_offsets};
+use hub_model::{Checkpoint, StreamName};
+use hub_registry::Schemas;
+use hub_transform::envelope::{FRAME, Layout, Place};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::RunError;
+use crate::error::chain;
+
+/// Partitions of a checkpoint that are the hub's own; connectors never see them.
+const OWN: &str = "hub/";
+const READ: &str = "hub/read/";
+/// How long open transactions may hold a topic's end back before the reading is tried again.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// How long Kafka may be silent while a topic is read back.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// How far the reading of one stream is, as its checkpoint partition `hub/read/<stream>` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Reading {
+    /// Ends of the topic's partitions before the snapshot, while it matters what is before them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    before: Vec<i64>,
+    /// Whether every present row was published.
+    #[serde(default)]
+    read: bool,
+}
+
+/// What the hub keeps in a system's checkpoint beside its connector's positions.
+#[derive(Debug, Default)]
+pub(crate) struct Readings {
+    streams: BTreeMap<String, Reading>,
+}
+
+impl Readings {
+    /// Takes the hub's own partitions out of a system's checkpoint; what is left is the connector's.
+    pub(crate) fn split(whole: &Checkpoint) -> (Self, Checkpoint) {
+        let (mut own, mut rest) = (Self::default(), Checkpoint::empty());
+        for (partition, position) in whole.iter() {
+            let Some(position) = position else { continue };
+            if let Some(stream) = partition.strip_prefix(READ) {
+                own.streams.insert(stream.to_owned(), serde_json::from_value(position.clone()).unwrap_or_default());
+            } else if !partition.starts_with(OWN) {
+                rest.set(partition, position.clone());
+            }
+        }
+        (own, rest)
+    }
+
+    /// Notes the ends of the topics of streams that are to be read, and forgets streams that are no longer wanted. The
+    /// checkpoint that comes back must be durable before anything is read.
+    pub(crate) async fn begin(
+        &mut self,
+        connectors: &Checkpoint,
+        streams: &[(String, Arc<str>)],
+        kafka: &KafkaConfig,
+    ) -> Result<Checkpoint, RunError> {
+        let mut moved = Checkpoint::empty();
+        // Of a system that an older hub has read nothing is known; that all of it was read is the safe belief.
+        let believed = self.streams.is_empty() && !connectors.is_empty();
+        for (stream, topic) in streams.iter().filter(|(stream, _)| !self.streams.contains_key(stream)).cloned().collect::<Vec<_>>() {
+            let reading = match believed {
+                true => Reading { before: Vec::new(), read: true },
+                false => Reading { before: ends(kafka.clone(), topic).await?, read: false },
+            };
+            set(&mut moved, &stream, &reading);
+            self.streams.insert(stream, reading);
+        }
+        let unwanted: Vec<_> = self.streams.keys().filter(|known| !streams.iter().any(|(stream, _)| stream == *known)).cloned().collect();
+        for stream in unwanted {
+            moved.remove(format!("{READ}{stream}"));
+            self.streams.remove(&stream);
+        }
+        Ok(moved)
+    }
+
+    /// Takes note that streams are read, in the checkpoint of the delivery that says so.
+    pub(crate) fn complete(&mut self, completed: &[StreamName], checkpoint: &mut Checkpoint) {
+        for stream in completed {
+            if let Some(reading) = self.streams.get_mut(stream.as_str()).filter(|reading| !reading.read) {
+                reading.read = true;
+                if reading.before.iter().all(|end| *end == 0) {
+                    reading.before.clear();
+                }
+                set(checkpoint, stream.as_str(), reading);
+            }
+        }
+    }
+
+    /// A stream that is read and whose topic may hold rows that are gone, with the ends of its partitions before.
+    pub(crate) fn due(&self) -> Option<(String, Vec<i64>)> {
+        let due = self.streams.iter().find(|(_, reading)| reading.read && !reading.before.is_empty());
+        due.map(|(stream, reading)| (stream.clone(), reading.before.clone()))
+    }
+
+    /// What is gone from a stream is deleted; the checkpoint that comes back says so.
+    pub(crate) fn done(&mut self, stream: &str) -> Checkpoint {
+        let mut moved = Checkpoint::empty();
+        if let Some(reading) = self.streams.get_mut(stream) {
+            reading.before.clear();
+            set(&mut moved, stream, reading);
+        }
+        moved
+    }
+}
+
+fn set(checkpoint: &mut Checkpoint, stream: &str, reading: &Reading) {
+    checkpoint.set(format!("{READ}{stream}"), serde_json::to_value(reading).unwrap_or_default());
+}
+
+async fn ends(kafka: KafkaConfig, topic: Arc<str>) -> Result<Vec<i64>, RunError> {
+    let asked = tokio::task::spawn_blocking(move || end_offsets(&kafka, &topic)).await;
+    let ends = asked.map_err(|error| RunError::Defect { doing: "asking for the end of a topic".to_owned(), why: error.to_string() })?;
+    let ends = ends.map_err(|error| RunError::Kafka { doing: "preparing to read a stream".to_owned(), cause: chain(&error) })?;
+    Ok(ends.into_iter().map(|end| end.end).collect())
+}
+
+/// Keys of a topic that were there before and are gone, and a place in the source's log that is not before any of its records.
+#[derive(Debug, Default)]
+pub(crate) struct Vanished {
+    pub(crate) keys: Vec<Bytes>,
+    pub(crate) place: Place,
+}
+
+/// What looks through a topic.
+pub(crate) struct Search {
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) schemas: Schemas,
+    pub(crate) topic: Arc<str>,
+    /// Ends of its partitions before the snapshot.
+    pub(crate) before: Vec<i64>,
+    /// The searched topic may be large: a hub that stops does not wait for it.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Search {
+    /// Reads the topic back, partition by partition. `None` where the hub is to stop.
+    ///
+    /// # Errors
+    /// [`RunError::Kafka`] where the topic cannot be read.
+    pub(crate) async fn run(self) -> Result<Option<Vanished>, RunError> {
+        let runtime = tokio::runtime::Handle::current();
+        let searching = tokio::task::spawn_blocking(move || self.search(&runtime)).await;
+        searching.map_err(|error| RunError::Defect { doing: "looking for rows that are gone".to_owned(), why: error.to_string() })?
+    }
+
+    fn search(&self, runtime: &tokio::runtime::Handle) -> Result<Option<Vanished>, RunError> {
+        let mut vanished = Vanished::default();
+        let mut layouts = Layouts { schemas: &self.schemas, runtime, known: BTreeMap::new() };
+        for (partition, before) in (0i32..).zip(&self.before).filter(|(_, before)| **before > 0) {
+            let mut alive = HashSet::new();
+            let whole = self.each(partition, |key, value, offset| {
+                let facts = value.and_then(|value| layouts.facts(value));
+                vanished.place = vanished.place.max(facts.map_or(Place::default(), |(place, _)| place));
+                let has_state = value.is_some() && facts.is_none_or(|(_, has_state)| has_state);
+                match offset < *before && has_state {
+                    true => alive.insert(hash(key)),
+                    false => alive.remove(&hash(key)),
+                };
+                true
+            })?;
+            // Only hashes are kept while the topic is read; the few keys that are gone are fetched afterwards.
+            let all = whole
+                && self.each(partition, |key, _, offset| {
+                    if offset < *before && alive.remove(&hash(key)) {
+                        vanished.keys.push(Bytes::copy_from_slice(key));
+                    }
+                    !alive.is_empty() && offset < *before
+                })?;
+            if !all {
+                return Ok(None);
+            }
+        }
+        Ok(Some(vanished))
+    }
+
+    /// Visits the keyed records of a partition until its end or until `visit` has seen enough. False where the hub is to stop.
+    fn each(&self, partition: i32, mut visit: impl FnMut(&[u8], Option<&[u8]>, i64) -> bool) -> Result<bool, RunError> {
+        let kafka = |error: hub_kafka::Error| RunError::Kafka { doing: format!("reading topic {} back", self.topic), cause: chain(&error) };
+        let plan = ReadPlan {
+            topic: self.topic.to_string(),
+            partition: Some(partition),
+            start: Start::Beginning,
+            until: Until::Settled(SETTLED_WITHIN),
+            key: None,
+        };
+        let mut reader = Reader::open(&self.kafka, plan).map_err(kafka)?;
+        loop {
+            if self.stop.is_cancelled() {
+                return Ok(false);
+            }
+            match reader.next(SILENCE).map_err(kafka)? {
+                Next::Record(record) => {
+                    if let Some(key) = record.key()
+                        && !visit(key, record.value(), record.offset())
+                    {
+                        return Ok(true);
+                    }
+                }
+                Next::End => return Ok(true),
+                Next::Quiet => {
+                    let doing = format!("reading topic {} back", self.topic);
+                    return Err(RunError::Kafka { doing, cause: format!("no answer within {SILENCE:?}") });
+                }
+            }
+        }
+    }
+}
+
+/// Layouts of the schemas that the records of a topic were written with.
+struct Layouts<'a> {
+    schemas: &'a Schemas,
+    runtime: &'a tokio::runtime::Handle,
+    known: BTreeMap<u32, Option<Layout>>,
+}
+
+impl Layouts<'_> {
+    /// Place and whether there is a state after; `None` for a record that cannot be read, which then counts as a state.
+    fn facts(&mut self, value: &[u8]) -> Option<(Place, bool)> {
+        let (frame, body) = value.split_at_checked(FRAME)?;
+        let id = u32::from_be_bytes(frame.get(1..FRAME)?.try_into().ok()?);
+        let layout = self.known.entry(id).or_insert_with(|| {
+            let text = self.runtime.block_on(self.schemas.by_id(id)).ok()?;
+            Layout::parse(&text)
+        });
+        let facts = layout.as_ref()?.facts(body)?;
+        Some((facts.place, facts.after.is_some()))
+    }
+}
+
+/// 128 bits of a key: that two of a billion keys agree has a chance of one in 10^20.
+fn hash(key: &[u8]) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, key).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn whole() -> Checkpoint {
+        let mut whole = Checkpoint::empty();
+        whole.set("wal", json!(7));
+        whole.set("hub/read/a", json!({"before": [3, 0]}));
+        whole.set("hub/read/b", json!({"read": true}));
+        whole
+    }
+
+    #[test]
+    fn a_connector_never_sees_what_is_the_hubs_own() {
+        let (own, rest) = Readings::split(&whole());
+        assert_eq!(rest.iter().map(|(partition, _)| partition).collect::<Vec<_>>(), ["wal"]);
+        assert_eq!(own.streams.len(), 2);
+    }
+
+    #[test]
+    fn a_stream_is_due_when_it_is_read_and_its_topic_held_something_before() {
+        let (mut own, _) = Readings::split(&whole());
+        assert_eq!(own.due(), None);
+        let mut checkpoint = Checkpoint::empty();
+        own.complete(&[StreamName::new("a").unwrap(), StreamName::new("b").unwrap()], &mut checkpoint);
+        assert_eq!(checkpoint.get("hub/read/a"), Some(&json!({"before": [3, 0], "read": true})));
+        assert_eq!(checkpoint.get("hub/read/b"), None, "it was read before");
+        assert_eq!(own.due(), Some(("a".to_owned(), vec![3, 0])));
+        assert_eq!(own.done("a").get("hub/read/a"), Some(&json!({"read": true})));
+        assert_eq!(own.due(), None);
+    }
+
+    #[test]
+    fn an_empty_topic_has_nothing_that_could_be_gone() {
+        let mut own = Readings::default();
+        own.streams.insert("a".to_owned(), Reading { before: vec![0, 0], read: false });
+        let mut checkpoint = Checkpoint::empty();
+        own.complete(&[StreamName::new("a").unwrap()], &mut checkpoint);
+        assert_eq!((own.due(), checkpoint.get("hub/read/a")), (None, Some(&json!({"read": true}))));
+    }
+}
