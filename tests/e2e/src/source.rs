@@ -4,7 +4,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::unique;
 
-/// A fresh database; dropped with its slots when the test ends well.
+/// A fresh database; dropped with its slots when the test ends.
 pub struct Source {
     /// Its name.
     pub database: String,
@@ -48,15 +48,34 @@ impl Source {
         row.get(0)
     }
 
-    /// Drops the database and what the hub left on the server.
+    /// Ends it where the test says so.
     pub async fn remove(self) {
-        let admin = connect(self.port, "postgres").await;
-        drop(self.client);
-        let slots = format!(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{}' AND NOT active",
-            self.database
-        );
-        admin.batch_execute(&slots).await.unwrap();
-        admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.database)).await.unwrap();
+        drop(self);
+    }
+}
+
+impl Drop for Source {
+    /// Drops the database and what the hub left on the server, however the test ended: a server has only so many slots.
+    fn drop(&mut self) {
+        let (port, database) = (self.port, self.database.clone());
+        let clean = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let admin = connect(port, "postgres").await;
+                let slots = format!("FROM pg_replication_slots WHERE database = '{database}'");
+                for _ in 0..100 {
+                    let ended = format!("SELECT pg_terminate_backend(active_pid) {slots} AND active");
+                    let dropped = format!("SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active");
+                    let _raced = admin.batch_execute(&format!("{ended}; {dropped}")).await;
+                    if admin.query_opt(&format!("SELECT {slots} LIMIT 1"), &[]).await.is_ok_and(|left| left.is_none()) {
+                        break;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                let _gone = admin.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+            });
+        };
+        // A test that failed is told of itself, not of what could not be tidied up after it.
+        let _tidied = std::thread::spawn(clean).join();
     }
 }

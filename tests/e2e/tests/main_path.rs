@@ -119,6 +119,23 @@ async fn a_bad_row_is_dead_lettered_with_its_reason_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_value_that_cannot_be_held_costs_its_row_only_where_somebody_maps_it() {
+    let source = Source::create(&format!("{TABLE} ALTER TABLE nguoi ADD COLUMN diem numeric(5,2)")).await;
+    // NaN is no value of a decimal.
+    source.run("INSERT INTO nguoi (id, ten, diem) VALUES (1, 'A', 'NaN'); INSERT INTO nguoi (id, ten, phi) VALUES (2, 'B', 'NaN')").await;
+    let setup = Setup::new(&source, STREAM);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "rejected", 1).await;
+    hub.counts("public.nguoi", "published", 1).await;
+    source.run("UPDATE nguoi SET ten = 'C' WHERE id = 1").await;
+    hub.counts("public.nguoi", "published", 2).await;
+    let events = events(&setup, &setup.topic("person")).await;
+    assert_eq!((ops(&events, 1).as_str(), ops(&events, 2).as_str()), ("ru", ""));
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
 async fn a_row_that_leaves_the_filter_is_deleted_for_subscribers() {
     let source = Source::create(TABLE).await;
     source.run("INSERT INTO nguoi VALUES (1, 'A'), (2, 'B'); UPDATE nguoi SET xoa = true WHERE id = 2").await;

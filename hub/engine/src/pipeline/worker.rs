@@ -132,7 +132,9 @@ impl StreamWorker {
             Err(why) => return Ok(parked(batch, why, &self.context)),
         };
         let mut rejects: BTreeMap<u32, RejectRow> = BTreeMap::new();
-        for fault in &batch.faults {
+        // What nobody maps may be as broken as it likes.
+        let matters = |column: &Arc<str>| mapping.columns().any(|read| *read == **column);
+        for fault in batch.faults.iter().filter(|fault| fault.column.as_ref().is_none_or(matters)) {
             reject(&mut rejects, fault.row, fault.column.clone(), fault.code, &fault.message);
         }
         let folded = fold(mapping, batch, &mut rejects)?;

@@ -1,10 +1,14 @@
 //! Lanes: exactly once, in order, fenced.
 
-use hub_kafka::{Health, LaneError};
-use hub_model::Checkpoint;
+use std::time::Duration;
+
+use hub_kafka::{Cleanup, Health, LaneError, ReadPlan, Reader, TopicSpec, Topics, Until};
+use hub_model::{Block, Checkpoint};
 use serde_json::json;
 
-use crate::fixture::{Ground, at, header, kafka, position, publish, run_source, submit, system};
+use crate::fixture::{Ground, at, header, kafka, position, publish, rows, run_source, submit, system};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_arrive_in_order_with_keys_headers_timestamps_and_tombstones() {
@@ -32,6 +36,40 @@ async fn records_arrive_in_order_with_keys_headers_timestamps_and_tombstones() {
         (b"k2", Some(b""), 2, vec![("third", b"3")]),
     ];
     assert_eq!(seen, expected);
+    lane.stop().await;
+}
+
+/// Flink and Kafka Streams join topics partition by partition: a key must be where a Java producer puts it. The hashes are
+/// those that Kafka's own tests expect of its murmur2 (`UtilsTest.testMurmur2`).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_in_the_partition_where_a_java_producer_puts_it() {
+    const HASHES: [(&str, i32); 6] = [
+        ("21", -973_932_308),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+        ("a-little-bit-longer-string", -1_486_304_829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        ("abc", 479_470_107),
+    ];
+    const PARTITIONS: u32 = 7;
+    let ground = Ground::prepare(kafka(), "murmur2", &[]).await;
+    let topic = format!("{}.wide", ground.topic);
+    let spec =
+        TopicSpec { name: topic.clone(), partitions: PARTITIONS, replication: 1, cleanup: Cleanup::Delete, settings: Default::default() };
+    Topics::connect(&ground.config).unwrap().ensure(&[spec]).await.unwrap();
+    let lane = ground.lane();
+    let session = lane.open(&system("murmur2")).await.unwrap().session;
+    let keys = HASHES.map(|(key, _)| key);
+    let block = Block { topic: topic.as_str().into(), keys: Some(rows(&keys)), ..ground.block(&keys) };
+    publish(&lane, &session, vec![block], at(1)).await.unwrap();
+
+    let (config, plan) = (ground.config.clone(), ReadPlan { until: Until::Settled(PATIENCE), ..ReadPlan::whole(topic) });
+    let records = tokio::task::spawn_blocking(move || Reader::open(&config, plan).unwrap().collect().unwrap()).await.unwrap();
+    let mut found: Vec<_> = records.iter().map(|record| (record.key.clone().unwrap(), record.partition)).collect();
+    let mut expected: Vec<_> = HASHES.map(|(key, hash)| (key.into(), (hash & i32::MAX) % PARTITIONS.cast_signed())).to_vec();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
     lane.stop().await;
 }
 
