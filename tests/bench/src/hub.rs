@@ -34,12 +34,12 @@ impl Process {
         Ok((ticks(11) + ticks(12)) / 100.0)
     }
 
-    /// Peak resident memory in MiB.
-    pub(crate) fn peak_mib(&self) -> Outcome<f64> {
+    /// Peak resident memory in megabytes (10^6 bytes).
+    pub(crate) fn peak_mb(&self) -> Outcome<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find(|line| line.starts_with("VmHWM")).ok_or("no VmHWM")?;
         let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).ok_or("no VmHWM")?;
-        Ok(kib / 1024.0)
+        Ok(kib * 1024.0 / 1e6)
     }
 
     /// Asks it to end and waits.

@@ -45,7 +45,7 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         report.add(&format!("latency.{rate}.p99"), median(p99), "ms", None, Goal::AtMost(20.0));
         report.add(&format!("latency.{rate}.cpu"), (process.cpu_seconds()? - cpu) * 1e6 / rows, "s/M rows", None, Goal::Told);
     }
-    report.add("latency.peak-memory", process.peak_mib()?, "MiB", None, Goal::AtMost(128.0));
+    report.add("latency.peak-memory", process.peak_mb()?, "MB", None, Goal::AtMost(128.0));
     process.stop().await?;
     throughput::release(&client).await
 }

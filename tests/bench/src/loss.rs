@@ -22,10 +22,12 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
     let writer = tokio::spawn(write(Arc::clone(&stop), Arc::clone(&written)));
     let prefix = fresh_prefix("loss");
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id()));
+    let mut peak: f64 = 0.0;
     for kill in 0..options.kills {
         let process = hub::start(binary, &prefix)?;
         let wait = Duration::from_millis(80 + chance.below(if kill < options.kills / 2 { 900 } else { 2500 }));
         tokio::time::sleep(wait).await;
+        peak = peak.max(process.peak_mb()?);
         process.kill().await?;
     }
     let process = hub::start(binary, &prefix)?;
@@ -34,11 +36,13 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
     writer.await?.map_err(|error| error.to_string())?;
     println!("    {} rows were written while it was killed", written.load(Ordering::Relaxed));
     settle(&client).await?;
+    peak = peak.max(process.peak_mb()?);
     process.stop().await?;
     let verdict = compare(&client, &format!("{prefix}.bench.item")).await?;
     report.add("loss.lost", verdict.lost as f64, "rows", None, Goal::AtMost(0.0));
     report.add("loss.duplicates", verdict.duplicates as f64, "records", None, Goal::AtMost(0.0));
     report.add("loss.out-of-order", verdict.disordered as f64, "records", None, Goal::AtMost(0.0));
+    report.add("loss.peak-memory", peak, "MB", None, Goal::AtMost(128.0));
     throughput::release(&client).await
 }
 

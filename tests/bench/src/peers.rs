@@ -42,15 +42,15 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         show(&ours, &theirs);
     }
     let stream = compare("stream", rows, &ours, &theirs, 2.0, report);
-    report.add("peers.memory", snapshot.0.max(stream.0), "MiB", Some(snapshot.1.max(stream.1)), Goal::RatioAtMost(1.0 / 15.0));
+    report.add("peers.memory", snapshot.0.max(stream.0), "MB", Some(snapshot.1.max(stream.1)), Goal::RatioAtMost(1.0 / 15.0));
     rival_latency(&rival, binary, options, report).await
 }
 
 fn show(ours: &[Measure], theirs: &[Measure]) {
     if let (Some(ours), Some(theirs)) = (ours.last(), theirs.last()) {
         println!(
-            "    hub {:.2} s, cpu {:.2} s, {:.0} MiB; Debezium {:.2} s, cpu {:.2} s, {:.0} MiB",
-            ours.seconds, ours.cpu, ours.peak_mib, theirs.seconds, theirs.cpu, theirs.peak_mib
+            "    hub {:.2} s, cpu {:.2} s, {:.0} MB; Debezium {:.2} s, cpu {:.2} s, {:.0} MB",
+            ours.seconds, ours.cpu, ours.peak_mb, theirs.seconds, theirs.cpu, theirs.peak_mb
         );
     }
 }
@@ -59,7 +59,7 @@ fn show(ours: &[Measure], theirs: &[Measure]) {
 fn compare(what: &str, rows: f64, ours: &[Measure], theirs: &[Measure], goal: f64, report: &mut Report) -> (f64, f64) {
     let seconds = |side: &[Measure]| median(side.iter().map(|measure| measure.seconds).collect());
     let cpu = |side: &[Measure]| median(side.iter().map(|measure| measure.cpu).collect()) * 1e6 / rows;
-    let peak = |side: &[Measure]| side.iter().fold(0.0_f64, |peak, measure| peak.max(measure.peak_mib));
+    let peak = |side: &[Measure]| side.iter().fold(0.0_f64, |peak, measure| peak.max(measure.peak_mb));
     report.add(&format!("peers.{what}.rate"), rows / seconds(ours), "rows/s", Some(rows / seconds(theirs)), Goal::Ratio(goal));
     report.add(&format!("peers.{what}.cpu"), cpu(ours), "s/M rows", Some(cpu(theirs)), Goal::RatioAtMost(1.0 / 8.0));
     (peak(ours), peak(theirs))
@@ -210,7 +210,7 @@ impl Worker {
         let measure = Measure {
             seconds: started.elapsed().as_secs_f64(),
             cpu: self.process.cpu_seconds()? - cpu_before,
-            peak_mib: self.process.peak_mib()?,
+            peak_mb: self.process.peak_mb()?,
         };
         self.process.stop().await?;
         client.batch_execute("DROP PUBLICATION IF EXISTS debezium_bench").await?;

@@ -21,8 +21,8 @@ pub(crate) struct Measure {
     pub(crate) seconds: f64,
     /// CPU seconds of the process.
     pub(crate) cpu: f64,
-    /// Peak resident MiB of the process.
-    pub(crate) peak_mib: f64,
+    /// Peak resident megabytes of the process.
+    pub(crate) peak_mb: f64,
 }
 
 /// All throughput figures.
@@ -34,7 +34,7 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         for _ in 0..options.repeats {
             let client = source::create().await?;
             let (measure, limit) = stream(binary, &client, options.rows, per).await?;
-            println!("    hub {:.2} s, limit {limit:.2} s, cpu {:.2} s, peak {:.0} MiB", measure.seconds, measure.cpu, measure.peak_mib);
+            println!("    hub {:.2} s, limit {limit:.2} s, cpu {:.2} s, peak {:.0} MB", measure.seconds, measure.cpu, measure.peak_mb);
             ours.push(measure);
             limits.push(limit);
         }
@@ -50,7 +50,7 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         );
         let cpu = median(ours.iter().map(|measure| measure.cpu).collect()) * 1e6 / rows;
         report.add(&format!("stream.{}.cpu", name.replace(' ', "-")), cpu, "s/M rows", None, Goal::Told);
-        peak = ours.iter().fold(peak, |peak, measure| peak.max(measure.peak_mib));
+        peak = ours.iter().fold(peak, |peak, measure| peak.max(measure.peak_mb));
     }
     println!("snapshot of {} rows", options.rows);
     let client = source::create().await?;
@@ -61,11 +61,11 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         limits.push(source::copy_to_nothing().await?);
         let measure = snapshot(binary, &client, options.rows).await?;
         println!(
-            "    hub {:.2} s, limit {:.2} s, cpu {:.2} s, peak {:.0} MiB",
+            "    hub {:.2} s, limit {:.2} s, cpu {:.2} s, peak {:.0} MB",
             measure.seconds,
             limits[limits.len() - 1],
             measure.cpu,
-            measure.peak_mib
+            measure.peak_mb
         );
         ours.push(measure);
     }
@@ -74,8 +74,8 @@ pub(crate) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
     let reference = rows / median(limits);
     report.add("snapshot.rate", median(ratios) * reference, "rows/s", Some(reference), Goal::Ratio(0.4));
     report.add("snapshot.cpu", median(ours.iter().map(|m| m.cpu).collect()) * 1e6 / rows, "s/M rows", None, Goal::Told);
-    peak = ours.iter().fold(peak, |peak, measure| peak.max(measure.peak_mib));
-    report.add("throughput.peak-memory", peak, "MiB", None, Goal::AtMost(128.0));
+    peak = ours.iter().fold(peak, |peak, measure| peak.max(measure.peak_mb));
+    report.add("throughput.peak-memory", peak, "MB", None, Goal::AtMost(128.0));
     Ok(())
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn stream(binary: &Path, client: &Client, rows: i64, per: i64) 
     let cpu_before = process.cpu_seconds()?;
     let ended = hub::wait_published(u64::try_from(rows)?, PATIENCE).await?;
     let measure =
-        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mib: process.peak_mib()? };
+        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mb: process.peak_mb()? };
     process.stop().await?;
     release(client).await?;
     Ok((measure, limit))
@@ -108,7 +108,7 @@ pub(crate) async fn snapshot(binary: &Path, client: &Client, rows: i64) -> Outco
     let cpu_before = process.cpu_seconds()?;
     let ended = hub::wait_published(u64::try_from(rows)?, PATIENCE).await?;
     let measure =
-        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mib: process.peak_mib()? };
+        Measure { seconds: (ended - started).as_secs_f64(), cpu: process.cpu_seconds()? - cpu_before, peak_mb: process.peak_mb()? };
     process.stop().await?;
     release(client).await?;
     Ok(measure)

@@ -108,7 +108,7 @@ async fn start(hub: &HubFile, directory: &Path, metrics: Metrics, kinds: Vec<hub
         schemas,
         kinds,
         metrics,
-        queue_bytes: usize::try_from(hub.queue_mib).unwrap_or(16) << 20,
+        queue_bytes: usize::try_from(hub.queue_mib).unwrap_or(12) << 20,
         lanes: hub.lanes,
         secrets: Arc::new(secrets::resolve_all),
     };

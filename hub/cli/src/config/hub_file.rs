@@ -116,7 +116,7 @@ fn schemas_folder() -> String {
 }
 
 fn queue_mib() -> u32 {
-    16
+    12
 }
 
 fn lanes() -> u16 {
