@@ -220,3 +220,98 @@ async fn a_standby_is_told_from_a_primary() {
     let answer = check(&source.config(json!({"port": standby.port})), &[]).await;
     assert_eq!(fatal(&answer), ["standby-server"]);
 }
+
+#[tokio::test]
+async fn a_publication_of_somebody_else_is_told_what_it_lacks_and_the_remedies_mend_it() {
+    let source = ready(port()).await;
+    source
+        .run(
+            "CREATE TABLE public.nam (id integer PRIMARY KEY, ten text) PARTITION BY RANGE (id); GRANT SELECT ON public.nam TO $role;
+             GRANT SELECT ON public.ho_so TO $role;
+             CREATE PUBLICATION cua_nguoi_khac FOR TABLE public.nam, public.ho_so WHERE (id > 5) WITH (publish = 'insert, update');",
+        )
+        .await;
+    let config = source.config(json!({"publication": "cua_nguoi_khac"}));
+    let streams: &[(&str, &[&str])] = &[("public.nam", &[]), ("public.ho_so", &["ten"])];
+    let answer = check(&config, streams).await;
+    assert_eq!(fatal(&answer), ["publication-not-via-root", "publication-incomplete"], "{:?}", answer.findings);
+    assert!(finding(&answer, "publication-narrowed").message.contains("public.ho_so"), "a filter hides rows on purpose, perhaps");
+    for code in fatal(&answer) {
+        let statement = remedy(&answer, code).split_once("run: ").map_or(remedy(&answer, code), |(_, statement)| statement);
+        source.run(statement).await;
+    }
+    let answer = check(&config, streams).await;
+    assert_eq!(fatal(&answer), Vec::<&str>::new(), "{:?}", answer.findings);
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_slot_that_is_read_already_or_lost_is_told() {
+    let own = OwnServer::start("wal_level = logical\nmax_slot_wal_keep_size = 1MB\nmin_wal_size = 32MB\nmax_wal_size = 32MB", HBA);
+    let source = ready(own.port).await;
+    let slot = format!("hub_{}", source.database);
+    source.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    source.run("CREATE TABLE public.nhieu (t text)").await;
+    for _ in 0..6 {
+        // Each switch ends a segment of 16 MB.
+        source.run("INSERT INTO public.nhieu VALUES ('x'); SELECT pg_switch_wal(); CHECKPOINT").await;
+    }
+    let answer = check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await;
+    assert_eq!(fatal(&answer), ["slot-lost"], "{:?}", answer.findings);
+    assert!(remedy(&answer, "slot-lost").contains("new snapshot"), "{}", remedy(&answer, "slot-lost"));
+    source.run(remedy(&answer, "slot-lost").split_once(" then").unwrap().0).await;
+    assert!(check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await.is_ready());
+
+    source.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    let mut reader = tokio::process::Command::new("/usr/lib/postgresql/15/bin/pg_recvlogical")
+        .args(["-h", "127.0.0.1", "-p", &own.port.to_string(), "-U", "postgres", "-d", &source.database, "-S", &slot, "--start", "-f", "-"])
+        .args(["-o", "proto_version=1", "-o", "publication_names=khong_co"])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let active = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
+    while source.admin.query_opt(&active, &[]).await.unwrap().is_none() {
+        assert!(reader.try_wait().unwrap().is_none(), "the other reader has ended");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let answer = check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await;
+    assert!(!finding(&answer, "slot-active").fatal, "this may be the running hub itself");
+    reader.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_and_a_role_that_is_not_there_are_told() {
+    let own = OwnServer::start("wal_level = logical\nmax_connections = 5\nsuperuser_reserved_connections = 2\nmax_wal_senders = 2", HBA);
+    let source = ready(own.port).await;
+    let mut held = Vec::new();
+    while let Ok((client, connection)) = tokio_postgres::connect(
+        &format!(
+            "host=127.0.0.1 port={} user={} password='{}' dbname={}",
+            own.port,
+            source.role,
+            crate::source::PASSWORD.replace('\'', "\\'"),
+            source.database
+        ),
+        tokio_postgres::NoTls,
+    )
+    .await
+    {
+        tokio::spawn(connection);
+        held.push(client);
+    }
+    let answer = check(&source.config(json!({})), &[]).await;
+    assert_eq!(fatal(&answer), ["no-free-connection"], "{:?}", answer.findings);
+    drop(held);
+    // By trust, the server says that there is no such role; with a password it would not.
+    own.write("pg_hba.conf", "host all all 127.0.0.1/32 trust\n");
+    source.run("SELECT pg_reload_conf()").await;
+    let told = async || fatal(&check(&source.config(json!({"user": "khong_co_ai"})), &[]).await) == ["no-such-role"];
+    for _ in 0..100 {
+        if told().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", check(&source.config(json!({"user": "khong_co_ai"})), &[]).await.findings);
+}
