@@ -263,11 +263,10 @@ async fn a_slot_that_is_read_already_or_lost_is_told() {
     assert!(check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await.is_ready());
 
     source.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
-    let mut reader = tokio::process::Command::new("/usr/lib/postgresql/15/bin/pg_recvlogical")
+    let mut reader = std::process::Command::new("/usr/lib/postgresql/15/bin/pg_recvlogical")
         .args(["-h", "127.0.0.1", "-p", &own.port.to_string(), "-U", "postgres", "-d", &source.database, "-S", &slot, "--start", "-f", "-"])
         .args(["-o", "proto_version=1", "-o", "publication_names=khong_co"])
         .stdout(std::process::Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let active = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
@@ -277,7 +276,8 @@ async fn a_slot_that_is_read_already_or_lost_is_told() {
     }
     let answer = check(&source.config(json!({})), &[("public.ho_so", &["ten"])]).await;
     assert!(!finding(&answer, "slot-active").fatal, "this may be the running hub itself");
-    reader.kill().await.unwrap();
+    reader.kill().unwrap();
+    reader.wait().unwrap();
 }
 
 #[tokio::test]
