@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 
 use hub_engine::spec::{Desired, Naming};
 use hub_kafka::{Entry, Table, Topics};
-use hub_sdk::Kind;
 use serde_json::{Value, json};
 
-use crate::command::connectors::is_secret;
-use crate::config::{Fault, HubFile, LoadedSystem};
+use crate::config::HubFile;
 use crate::failure::Failure;
 
 /// The connectors topic and what it holds.
@@ -44,9 +42,9 @@ impl DesiredState {
         let topics = Topics::connect(&self.hub.kafka).map_err(|error| Failure::unavailable("connecting to Kafka", error))?;
         let spec = [Table::topic(&self.topic, self.hub.kafka.replication)];
         topics.ensure(&spec).await.map_err(|error| Failure::unavailable(format!("creating {}", self.topic), error))?;
-        for (name, step) in steps.iter().filter(|(_, step)| step.is_change(prune)) {
+        for (name, step) in steps.iter().filter(|(_, step)| step.is_change(prune) || matches!(step, Step::Moved(_))) {
             let document = match step {
-                Step::Create(document) | Step::Change { new: document, .. } => document.clone(),
+                Step::Create(document) | Step::Moved(document) | Step::Change { new: document, .. } => document.clone(),
                 Step::Keep | Step::Leaving => continue,
                 Step::Orphan(document) => removed(document),
             };
@@ -69,12 +67,6 @@ fn removed(document: &Value) -> Value {
     document
 }
 
-/// Refuses secrets that stand in a file in plain sight: records go to Kafka, where others can read them.
-pub(crate) fn refuse_bare_secrets(systems: &[LoadedSystem], kinds: &[Kind]) -> Result<(), Failure> {
-    let bare: Vec<Fault> = systems.iter().flat_map(|system| bare_secrets(system, kinds)).collect();
-    if bare.is_empty() { Ok(()) } else { Err(Failure::Config(bare)) }
-}
-
 /// What is to be done about one system.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
@@ -89,6 +81,8 @@ pub(crate) enum Step {
     },
     /// It is as it should be.
     Keep,
+    /// It is as it should be, but stands in other lines of its file than its record says. No node restarts it.
+    Moved(Value),
     /// The folder does not have it.
     Orphan(Value),
     /// The folder does not have it, and it is being taken away.
@@ -100,7 +94,7 @@ impl Step {
     pub(crate) fn is_change(&self, prune: bool) -> bool {
         match self {
             Self::Create(_) | Self::Change { .. } => true,
-            Self::Keep | Self::Leaving => false,
+            Self::Keep | Self::Moved(_) | Self::Leaving => false,
             Self::Orphan(_) => prune,
         }
     }
@@ -110,7 +104,7 @@ impl Step {
         match self {
             Self::Create(_) => "new",
             Self::Change { .. } => "changed",
-            Self::Keep => "unchanged",
+            Self::Keep | Self::Moved(_) => "unchanged",
             Self::Leaving => "being removed",
             Self::Orphan(_) if prune => "removed",
             Self::Orphan(_) => "not in the folder",
@@ -131,6 +125,7 @@ fn steps(systems: impl IntoIterator<Item = Desired>, held: &BTreeMap<String, Ent
         let step = match old {
             None => Step::Create(new),
             Some(old) if *old == new => Step::Keep,
+            Some(old) if placeless(old) == placeless(&new) => Step::Moved(new),
             Some(old) => Step::Change { old: old.clone(), new },
         };
         steps.insert(name, step);
@@ -138,44 +133,19 @@ fn steps(systems: impl IntoIterator<Item = Desired>, held: &BTreeMap<String, Ent
     Ok(steps)
 }
 
-/// Secrets that stand in a file in plain sight: the record goes to Kafka, where others can read it.
-pub(crate) fn bare_secrets(system: &LoadedSystem, kinds: &[Kind]) -> Vec<Fault> {
-    let spec = &system.desired.spec;
-    let Some(kind) = kinds.iter().find(|kind| kind.name == spec.connector) else { return Vec::new() };
-    let schema = kind.config_schema();
-    let mut found = Vec::new();
-    plain_secrets(&spec.config, &schema, &schema, "/config", &mut found);
-    let fault = |pointer: String| Fault {
-        place: system.document.locate(&pointer),
-        message: "a secret stands here in plain sight, and would be written to Kafka".to_owned(),
-        suggestion: Some("put it into a file or the environment and write ${file:path} or ${env:NAME}".to_owned()),
-    };
-    found.into_iter().map(fault).collect()
-}
-
-fn plain_secrets(value: &Value, schema: &Value, root: &Value, pointer: &str, found: &mut Vec<String>) {
-    if is_secret(schema) {
-        if value.as_str().is_some_and(|text| !text.is_empty() && !text.contains("${")) {
-            found.push(pointer.to_owned());
-        }
-        return;
+/// A record without the places of its expressions.
+fn placeless(document: &Value) -> Value {
+    let mut document = document.clone();
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("places");
     }
-    let resolved = schema.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.trim_start_matches('#')));
-    let branches = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
-    for schema in resolved.into_iter().chain(branches) {
-        plain_secrets(value, schema, root, pointer, found);
-    }
-    for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        if let Some(value) = value.get(name) {
-            plain_secrets(value, inner, root, &format!("{pointer}/{name}"), found);
-        }
-    }
+    document
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use hub_engine::spec::SystemSpec;
+    use hub_engine::spec::{Places, StreamPlaces, SystemSpec};
 
     use super::*;
 
@@ -185,7 +155,15 @@ mod tests {
             "streams": [{"source": "s", "entity": "e.E", "key": ["k"], "where": filter, "map": {"k": "k"}}]
         }))
         .unwrap();
-        Desired { spec, schemas: BTreeMap::new(), codes: BTreeMap::new(), directory: "/d".into(), paused: false, removed: false }
+        Desired {
+            spec,
+            schemas: BTreeMap::new(),
+            codes: BTreeMap::new(),
+            directory: "/d".into(),
+            places: None,
+            paused: false,
+            removed: false,
+        }
     }
 
     fn held(systems: &[Desired]) -> BTreeMap<String, Entry> {
@@ -206,22 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn a_system_that_only_moved_in_its_file_is_noted_and_not_changed() {
+        let moved = |line: u32| {
+            let stream = StreamPlaces { filter: Some((line, 12)), ..StreamPlaces::default() };
+            Desired { places: Some(Places { file: "systems/a.yaml".into(), streams: vec![stream] }), ..desired("a", "x") }
+        };
+        let steps = steps(vec![moved(7)], &held(&[moved(6)])).unwrap();
+        assert!(matches!(&steps["a"], Step::Moved(new) if new["places"]["streams"][0]["where"][0] == 7), "{steps:?}");
+        assert!(!steps["a"].is_change(true) && moved(6).runs_as(&moved(7)) && !moved(6).runs_as(&desired("a", "y")));
+    }
+
+    #[test]
     fn a_pause_outlives_an_apply() {
         let mut paused = desired("a", "x");
         paused.paused = true;
         assert_eq!(steps(vec![desired("a", "x")], &held(&[paused])).unwrap()["a"], Step::Keep);
-    }
-
-    #[test]
-    fn a_secret_in_plain_sight_is_found_and_a_reference_is_none() {
-        let kinds = hub_connectors::kinds();
-        let schema = kinds.iter().find(|kind| kind.name == "postgres").unwrap().config_schema();
-        let mut found = Vec::new();
-        plain_secrets(&json!({"host": "a", "password": "hunter2"}), &schema, &schema, "/config", &mut found);
-        assert_eq!(found, ["/config/password"]);
-        found.clear();
-        plain_secrets(&json!({"password": "${file:pw}"}), &schema, &schema, "/config", &mut found);
-        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::Fault;
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The configuration has faults.
+    /// The configuration has faults; none here where they were printed already.
     Config(Vec<Fault>),
     /// What was compared or checked is not as it should be; the details were printed already.
     Differs(String),
@@ -41,6 +41,7 @@ impl Failure {
     /// Says it on standard error.
     pub(crate) fn print(&self) {
         match self {
+            Self::Config(faults) if faults.is_empty() => {}
             Self::Config(faults) => {
                 for fault in faults {
                     eprintln!("error: {fault}");

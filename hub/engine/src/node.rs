@@ -113,7 +113,7 @@ impl Node {
     pub async fn put(&self, desired: Desired) -> Result<(), RunError> {
         let name = desired.spec.system.clone();
         let system = SystemName::new(&name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
-        if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired == desired)) {
+        if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired.runs_as(&desired))) {
             return Ok(());
         }
         self.halt(&name).await;

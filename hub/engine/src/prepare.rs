@@ -8,12 +8,12 @@ use hub_model::{Checkpoint, SystemName};
 use hub_registry::ClientError;
 use hub_sdk::StreamShape;
 use hub_transform::encode::{envelope_schema, key_schema};
-use hub_transform::normalise::{MappingSpec, Sql};
+use hub_transform::normalise::{MappingSpec, Place, Sql};
 use hub_transform::{CanonicalSchema, CodeLists, reject};
 
 use crate::RunError;
 use crate::node::Shared;
-use crate::spec::{Cleanup, Desired, OwnTopics, StreamSpec, TopicSettings};
+use crate::spec::{At, Cleanup, Desired, OwnTopics, StreamPlaces, StreamSpec, TopicSettings};
 
 /// Partitions of a data topic when nothing else is said.
 const DEFAULT_PARTITIONS: i32 = 3;
@@ -80,16 +80,24 @@ impl PreparedStream {
     }
 }
 
-/// A stream's mapping in the transform's words. Places in files are added by `hub check`.
+/// A stream's mapping in the transform's words, with the place of each expression where the record has it.
 #[must_use]
-pub fn mapping(stream: &StreamSpec) -> MappingSpec {
-    MappingSpec {
+pub fn mapping(desired: &Desired, at: usize) -> Option<MappingSpec> {
+    let stream = desired.spec.streams.get(at)?;
+    let none = StreamPlaces::default();
+    let file: Arc<str> = desired.places.as_ref().map_or("", |places| places.file.as_str()).into();
+    let places = desired.places.as_ref().and_then(|places| places.streams.get(at)).unwrap_or(&none);
+    let place = |at: Option<At>| at.map(|(line, column)| Place { file: Arc::clone(&file), line, column });
+    let sql = |text: &String, at: Option<At>| Sql { text: text.clone(), place: place(at) };
+    Some(MappingSpec {
         entity: stream.entity.clone(),
-        filter: stream.filter.as_deref().map(Sql::from),
+        filter: stream.filter.as_ref().map(|text| sql(text, places.filter)),
         key: stream.key.clone(),
-        fields: stream.map.iter().map(|(field, sql)| (field.clone(), Sql::from(sql.as_str()))).collect(),
+        fields: stream.map.iter().map(|(field, text)| (field.clone(), sql(text, places.fields.get(field).copied()))).collect(),
         codes: BTreeMap::new(),
-    }
+        key_place: place(places.key),
+        fields_place: None,
+    })
 }
 
 /// The columns that a delete carries: all of them where the source keeps full images.
@@ -156,7 +164,7 @@ pub(crate) async fn system(
     let facts = topics.ensure(&specs).await.map_err(kafka_error(format!("creating the topics of {system}")))?;
     report_differences(&facts);
     let mut streams = Vec::with_capacity(names.len());
-    for ((stream, topic), facts) in desired.spec.streams.iter().zip(names).zip(facts.iter().skip(1)) {
+    for (at, ((stream, topic), facts)) in desired.spec.streams.iter().zip(names).zip(facts.iter().skip(1)).enumerate() {
         let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
         let canonical = CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?;
         let key = key_schema(&canonical, &stream.key, &topic).map_err(|error| bad(error.to_string()))?;
@@ -164,7 +172,7 @@ pub(crate) async fn system(
         let key_id = register(shared, &format!("{topic}-key"), &key).await?;
         let shape = shapes.iter().find(|shape| shape.stream.as_str() == stream.source);
         streams.push(PreparedStream {
-            mapping: mapping(stream),
+            mapping: mapping(desired, at).ok_or_else(|| bad(format!("it has no stream {at}")))?,
             spec: stream.clone(),
             canonical,
             topic,
@@ -210,7 +218,7 @@ pub fn offline(
     let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
     let shape = shapes.iter().find(|shape| shape.stream.as_str() == stream.source);
     let prepared = PreparedStream {
-        mapping: mapping(stream),
+        mapping: mapping(desired, at).ok_or_else(|| bad(format!("it has no stream {at}")))?,
         spec: stream.clone(),
         canonical: CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?,
         topic: topic.into(),

@@ -118,12 +118,50 @@ pub struct Desired {
     pub codes: BTreeMap<String, String>,
     /// Where relative paths and `${file:…}` references start.
     pub directory: String,
+    /// Where the system's expressions stand, if it came from a file: what cannot be mapped is told with its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<Places>,
     /// Stopped on purpose: kept, not run.
     #[serde(default)]
     pub paused: bool,
     /// To be taken away: a node drops what the system has at its source, then this record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
+}
+
+impl Desired {
+    /// Whether it runs as another one does: a file that only moved its lines changes nothing.
+    #[must_use]
+    pub fn runs_as(&self, other: &Self) -> bool {
+        let placeless = |desired: &Self| Self { places: None, ..desired.clone() };
+        placeless(self) == placeless(other)
+    }
+}
+
+/// Line and column in a file, from 1.
+pub type At = (u32, u32);
+
+/// Where the expressions of a system stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// The file, within the configuration folder.
+    pub file: String,
+    /// Per stream, in the system's order.
+    pub streams: Vec<StreamPlaces>,
+}
+
+/// Where the expressions of a stream stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPlaces {
+    /// Its condition.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<At>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<At>,
+    /// The expression of each field.
+    #[serde(rename = "map")]
+    pub fields: BTreeMap<String, At>,
 }
 
 /// Names of the hub's own topics.

@@ -23,7 +23,7 @@ async fn main() {
     let millions: usize = arguments.next().map_or(1, |text| text.parse().expect("a number of million rows"));
     for setting in arguments {
         let (key, value) = setting.split_once('=').expect("librdkafka settings as key=value");
-        config.properties.insert(key.to_owned(), value.to_owned());
+        config.properties.insert(key, value);
     }
     let topics = Topics::connect(&config).unwrap();
     let specs = [

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -40,14 +40,44 @@ pub struct KafkaConfig {
     pub max_record_bytes: u32,
     /// Further librdkafka settings, for what has no key of its own here.
     #[serde(default)]
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
+}
+
+/// Further librdkafka settings. `Debug` shows `***` for those that are secrets.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    /// Sets one.
+    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(key.into(), value.into());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(key, value)| (key, if is_secret_property(key) { "***" } else { value }))).finish()
+    }
+}
+
+/// Whether a librdkafka setting holds a password, a key or a token.
+#[must_use]
+pub fn is_secret_property(key: &str) -> bool {
+    let parts = ["password", "secret", "passphrase", "jaas", "key.pem", "keystore.pem", "oauthbearer.config", "credentials", "token.value"];
+    parts.iter().any(|part| key.contains(part))
 }
 
 /// TLS to the brokers.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// PEM file of the authorities that are trusted. Absent: those of the operating system.
+    /// PEM file of the authorities that are trusted; relative to the configuration folder, as the two below. Absent: those of
+    /// the operating system.
     #[serde(default)]
     pub ca: Option<PathBuf>,
     /// PEM file of the client's certificate, where the brokers ask for one.
@@ -135,8 +165,8 @@ impl fmt::Debug for Password {
 /// Something that cannot work, found without the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where, below the Kafka section: `tls.key`.
-    pub path: String,
+    /// Where, a JSON pointer below the Kafka section: `/tls/key`.
+    pub pointer: String,
     /// What is wrong and what to write instead.
     pub message: String,
 }
@@ -197,7 +227,7 @@ impl KafkaConfig {
             compression: Compression::default(),
             transaction_timeout_ms: default_transaction_timeout(),
             max_record_bytes: default_max_record(),
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
         }
     }
 
@@ -205,34 +235,48 @@ impl KafkaConfig {
     #[must_use]
     pub fn check(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut fault = |path: &str, message: String| faults.push(Fault { path: path.to_owned(), message });
+        let mut fault = |pointer: &str, message: String| faults.push(Fault { pointer: pointer.to_owned(), message });
         if self.brokers.split(',').any(|broker| !is_address(broker.trim())) {
-            fault("brokers", format!("{:?} is not a list of host:port, parted by commas", self.brokers));
+            fault(
+                "/brokers",
+                format!("{:?} is not a list of host:port, parted by commas: write `broker-1:9092,broker-2:9092`", self.brokers),
+            );
         }
         if !is_topic_part(&self.topic_prefix) {
-            fault("topic_prefix", format!("{:?} may only have letters, digits, '.', '_' and '-'", self.topic_prefix));
+            fault("/topic_prefix", format!("{:?} may only have letters, digits, '.', '_' and '-'", self.topic_prefix));
         }
         if self.replication == 0 {
-            fault("replication", "write at least 1".to_owned());
+            fault("/replication", "no topic can have 0 replicas: write at least 1, and 3 in a cluster".to_owned());
         }
         if !(1_000..=900_000).contains(&self.transaction_timeout_ms) {
-            fault("transaction_timeout_ms", "write 1,000 to 900,000 (15 minutes)".to_owned());
+            fault("/transaction_timeout_ms", "it is out of range: write 1,000 to 900,000 (15 minutes)".to_owned());
         }
         if !(1_000..=1_000_000_000).contains(&self.max_record_bytes) {
-            fault("max_record_bytes", "write 1,000 to 1,000,000,000".to_owned());
+            fault("/max_record_bytes", "it is out of range: write 1,000 to 1,000,000,000".to_owned());
         }
         if let Some(tls) = &self.tls
             && tls.cert.is_some() != tls.key.is_some()
         {
-            let missing = if tls.cert.is_some() { "tls.key" } else { "tls.cert" };
-            fault(missing, "a client certificate needs both tls.cert and tls.key".to_owned());
+            let (given, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+            fault(&format!("/tls/{given}"), format!("a client certificate needs both tls.cert and tls.key: write tls.{missing} too"));
         }
-        for key in self.properties.keys() {
-            if let Some((_, why)) = OWN_SETTINGS.iter().find(|(own, _)| own == key) {
-                fault(&format!("properties.{key}"), format!("this setting cannot be changed here: {why}"));
+        for (key, _) in self.properties.iter() {
+            if let Some((_, why)) = OWN_SETTINGS.iter().find(|(own, _)| *own == key) {
+                fault(&format!("/properties/{key}"), format!("this setting cannot be changed here: {why}"));
             }
         }
         faults
+    }
+
+    /// The same with the files of `tls` looked for from this folder on, where they are relative.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        if let Some(tls) = &mut self.tls {
+            for file in [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
+        }
+        self
     }
 
     /// librdkafka's settings that every client of the hub shares.
@@ -250,7 +294,7 @@ impl KafkaConfig {
         for (key, value) in defaults {
             client.set(*key, *value);
         }
-        for (key, value) in &self.properties {
+        for (key, value) in self.properties.iter() {
             client.set(key, value);
         }
         client.set("bootstrap.servers", &self.brokers);
@@ -352,22 +396,42 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_among_the_properties_is_not_shown_by_debug() {
+        let config = read(
+            r#"{"brokers": "a:1", "properties": {"ssl.key.password": "hunter2", "ssl.key.pem": "hunter2", "sasl.password": "hunter2",
+                "sasl.oauthbearer.client.secret": "hunter2", "sasl.oauthbearer.config": "hunter2", "linger.ms": "5"}}"#,
+        )
+        .unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && shown.contains(r#""linger.ms": "5""#), "{shown}");
+    }
+
+    #[test]
+    fn tls_files_are_looked_for_in_the_configuration_folder() {
+        let config = read(r#"{"brokers": "a:1", "tls": {"ca": "tls/ca.pem", "cert": "/etc/hub.pem", "key": "hub.key"}}"#).unwrap();
+        let client = config.relative_to(Path::new("/srv/hub")).client();
+        assert_eq!(client.get("ssl.ca.location"), Some("/srv/hub/tls/ca.pem"));
+        assert_eq!(client.get("ssl.certificate.location"), Some("/etc/hub.pem"));
+        assert_eq!(client.get("ssl.key.location"), Some("/srv/hub/hub.key"));
+    }
+
+    #[test]
     fn all_faults_are_found_at_once_with_their_places() {
         let config = read(
             r#"{"brokers": "a", "topic_prefix": "h b", "replication": 0, "transaction_timeout_ms": 1,
                 "max_record_bytes": 1, "tls": {"cert": "c"}, "properties": {"acks": "1"}}"#,
         )
         .unwrap();
-        let places: Vec<_> = config.check().into_iter().map(|fault| fault.path).collect();
+        let places: Vec<_> = config.check().into_iter().map(|fault| fault.pointer).collect();
         let expected =
-            ["brokers", "topic_prefix", "replication", "transaction_timeout_ms", "max_record_bytes", "tls.key", "properties.acks"];
+            ["/brokers", "/topic_prefix", "/replication", "/transaction_timeout_ms", "/max_record_bytes", "/tls/cert", "/properties/acks"];
         assert_eq!(places, expected);
     }
 
     #[test]
     fn further_properties_win_over_the_hubs_defaults() {
         let mut config = KafkaConfig::at("a:1");
-        config.properties.insert("linger.ms".to_owned(), "5".to_owned());
+        config.properties.insert("linger.ms", "5");
         assert_eq!(config.client_with(&[("linger.ms", "0")]).get("linger.ms"), Some("5"));
     }
 }

@@ -88,6 +88,8 @@ fn mapping(rows: &RecordBatch, fields: &[(&str, DataType, &str)]) -> Mapping {
         key: vec!["code".to_owned()],
         fields: fields.iter().map(|(name, _, sql)| ((*name).to_owned(), Sql::from(*sql))).collect(),
         codes: BTreeMap::new(),
+        key_place: None,
+        fields_place: None,
     };
     let mut lists = CodeLists::default();
     lists.add("dossier-status", "code,title_vi,title_en,mot-cua\nreceived,,,1\nprocessing,,,2\nreturned,,,3\n", "a.csv").unwrap();

@@ -167,7 +167,8 @@ async fn a_mapped_column_that_vanishes_parks_its_stream_and_its_rows_are_kept() 
         .run("ALTER TABLE nguoi RENAME COLUMN ten TO ho_ten; INSERT INTO nguoi VALUES (3, 'C', 3); INSERT INTO khac VALUES (9, 'K')")
         .await;
     let status = hub.counts("public.nguoi", "rejected", 1).await;
-    assert!(status["streams"]["public.nguoi"]["parked"].as_str().unwrap().contains("ten"), "says which column: {status}");
+    let why = status["streams"]["public.nguoi"]["parked"].as_str().unwrap();
+    assert!(why.starts_with("systems/demo.yaml:9:25: field name: the source has no column ten"), "says where: {why}");
     hub.counts("public.khac", "published", 1).await;
     drop(hub);
 }
@@ -200,16 +201,117 @@ async fn a_table_added_to_a_running_system_is_read_whole_while_the_others_go_on(
     drop(hub);
 }
 
-#[tokio::test]
-async fn all_faults_of_a_configuration_are_listed_with_their_places() {
-    let source = Source::create(TABLE).await;
-    let setup = Setup::new(&source, STREAM);
-    setup.write_system(
-        "system: demo\nconnector: postgre\nconfig: {host: 1}\nstreams:\n  - source: public.nguoi\n    entity: test.Persn\n    key: [id]\n    map: {id: id}\n    wher: x\n",
-    );
-    let output = setup.command(&["check", "--offline"]);
-    let errors = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(3), "{errors}");
-    assert!(errors.contains("demo.yaml:9:5: unknown key `wher`") && errors.contains("did you mean `where`"), "{errors}");
-    source.remove().await;
+#[test]
+fn all_faults_of_a_configuration_are_listed_with_their_places() {
+    let setup = Setup::with_config("config: {}", STREAM);
+    std::fs::write(setup.folder.join("hub.yaml"), HUB).unwrap();
+    setup.write_system(SYSTEM);
+    std::fs::write(setup.folder.join("systems/second.yaml"), SECOND).unwrap();
+    let schemas = setup.folder.join("schemas");
+    let original = std::fs::canonicalize(&schemas).unwrap();
+    std::fs::remove_file(&schemas).unwrap();
+    std::fs::create_dir_all(schemas.join("codes")).unwrap();
+    std::os::unix::fs::symlink(original.join("test"), schemas.join("test")).unwrap();
+    std::fs::copy(original.join("codes/person-status.csv"), schemas.join("codes/person-status.csv")).unwrap();
+    std::fs::write(schemas.join("codes/broken.csv"), "code,title_vi,title_en,demo\na,,,1\na,,,2\n").unwrap();
+    for arguments in [&["check", "--offline"][..], &["apply", "--yes"], &["run"]] {
+        let output = setup.command(arguments);
+        let said = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", setup.folder.display()), "");
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        let told: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        assert_eq!(told.join("\n"), FAULTS.trim(), "{arguments:?}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }
+
+#[test]
+fn what_hangs_on_a_file_that_cannot_be_read_is_not_told() {
+    let setup = Setup::with_config("config: {host: a, database: b, user: c}", STREAM);
+    std::fs::write(setup.folder.join("hub.yaml"), "kafka: {brokers: [\n").unwrap();
+    std::fs::remove_file(setup.folder.join("schemas")).unwrap();
+    let output = setup.command(&["check", "--offline"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("hub.yaml:"), "{said}");
+}
+
+const HUB: &str = r#"kafka:
+  brokers: nowhere
+  replication: 0
+  retries: 1
+  tls: {cert: hub.pem}
+  properties: {ssl.key.password: hunter2, acks: "1"}
+http: {listen: here}
+registry: {user: hub, url: "registry:8081"}
+lanes: 0
+"#;
+
+const SYSTEM: &str = r#"system: demo
+title: {vi: A, en: 5}
+connector: postgres
+config:
+  host: 127.0.0.1
+  port: many
+  databse: x
+  user: postgres
+  password: "${file:missing}"
+  tls: {mode: disabel}
+  snapshot: {parallel: 99}
+  slot: Not A Slot
+streams:
+  - source: public.nguoi
+    entity: test.Persn
+    key: [id]
+    wher: NOT xoa AND
+    map: {id: id, name: propper_name(ten)}
+  - source: public.nguoi
+    entity: test.Person
+    key: [idd]
+    map:
+      id: id
+      naem: ten
+      born: "personal_id(ten)"
+      fee: 5
+      status: code('person-statuss', ten)
+  - {source: public.khac, entity: test.Other, key: [id], map: {id: id, status: "code('broken', 'demo', x)"}}
+"#;
+
+const SECOND: &str = "system: demo\nconnector: postgre\nconfig: {password: \"${env:HUB_E2E_NO_SUCH}\"}\nstreams: []\n";
+
+/// Every fault, and no other, in the order of the files.
+const FAULTS: &str = r#"
+hub.yaml:2:12: `kafka.brokers`: "nowhere" is not a list of host:port, parted by commas: write `broker-1:9092,broker-2:9092`
+hub.yaml:3:16: `kafka.replication`: no topic can have 0 replicas: write at least 1, and 3 in a cluster
+hub.yaml:4:3: unknown key `retries` in `kafka`; known are: brokers, tls, sasl, topic_prefix, replication, compression, transaction_timeout_ms, max_record_bytes, properties
+hub.yaml:5:15: `kafka.tls.cert`: a client certificate needs both tls.cert and tls.key: write tls.key too
+hub.yaml:5:15: `kafka.tls.cert`: there is no file hub.pem; a relative path begins at the configuration folder
+hub.yaml:6:34: a secret stands here in plain sight; put it into a file or the environment and write ${file:path} or ${env:NAME}
+hub.yaml:6:49: `kafka.properties.acks`: this setting cannot be changed here: the hub always waits for all replicas
+hub.yaml:7:16: `http.listen`: "here" is no address with a port: write `127.0.0.1:8081`, or `0.0.0.0:8081` for all
+hub.yaml:8:18: `registry.user`: a login needs both user and password: write registry.password too
+hub.yaml:8:28: `registry.url`: "registry:8081" is no URL: write `https://registry.example:8081`
+hub.yaml:9:8: `lanes` must be from 1 to 65535
+schemas/codes/broken.csv:3:1: code list broken: code a is here a second time
+systems/demo.yaml:2:20: `en` must be text, not a number; put it in quotes
+systems/demo.yaml:6:9: `port` must be a whole number, not text; write a whole number
+systems/demo.yaml:7:3: unknown key `databse`; did you mean `database`?
+systems/demo.yaml:9:13: secret ${file:missing} cannot be read: missing: No such file or directory (os error 2); write the secret into that file; a relative path begins at the configuration folder
+systems/demo.yaml:10:15: `mode` must be one of disable, prefer, require, verify-ca, verify-full; did you mean `disable`?
+systems/demo.yaml:11:24: `snapshot.parallel` is out of range; use 1 to 32, such as 2
+systems/demo.yaml:12:9: `slot` cannot name a replication slot; use 1 to 63 of a-z, 0-9 and _
+systems/demo.yaml:15:13: there is no canonical entity `test.Persn`; did you mean `test.Person`?
+systems/demo.yaml:17:5: unknown key `wher` in `streams`; did you mean `where`?
+systems/demo.yaml:17:11: where: this is not an SQL expression: Expected: an expression, found: EOF
+systems/demo.yaml:18:25: field name: there is no function propper_name; did you mean proper_name?
+systems/demo.yaml:19:13: `public.nguoi` is captured by stream 1 already
+systems/demo.yaml:21:10: key field idd is not in test.Person; did you mean id?
+systems/demo.yaml:24:13: field naem: test.Person has no such field; did you mean name?
+systems/demo.yaml:25:14: field born: wants date but the expression gives text; write vn_date(personal_id(ten))
+systems/demo.yaml:26:12: `fee` must be text, not a number; put it in quotes
+systems/demo.yaml:27:15: field status: there is no code list person-statuss; did you mean person-status?
+systems/demo.yaml:28:63: field name: it is required (text) and not mapped; map it, or give it a default in its schema
+systems/second.yaml:1:9: system demo is also defined in systems/demo.yaml; give one of them another name
+systems/second.yaml:2:12: there is no connector `postgre`; did you mean `postgres`?
+systems/second.yaml:3:20: secret ${env:HUB_E2E_NO_SUCH} cannot be read: the environment has no variable HUB_E2E_NO_SUCH; set HUB_E2E_NO_SUCH in the hub's environment, or write ${file:path}
+"#;

@@ -1,4 +1,4 @@
-//! Commands beside a running hub: `verify`, `rejects replay`, `apply`, `tail`, `preview`, `schemas check`.
+//! Commands beside a running hub, and those that need none.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
@@ -175,4 +175,87 @@ async fn rows_are_previewed_before_and_tailed_after_they_are_published() {
     code(&setup.command(&["tail", "no.such.topic"]), 4);
     code(&setup.command(&["preview", "demo/public.nguoii"]), 2);
     drop(hub);
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn what_a_running_hub_does_and_what_it_refused_is_shown() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi VALUES (1, 'A', NULL, 1, NULL), (2, 'B', '31/02/2000', 1, NULL), (3, 'C', NULL, 1, 'ZZ')").await;
+    let setup = Setup::new(&source, MAPPING);
+    let none = setup.command(&["status"]);
+    code(&none, 4);
+    assert!(String::from_utf8_lossy(&none.stderr).contains(&setup.http.to_string()), "it says where no hub answers");
+    let hub = setup.run();
+    hub.counts("public.nguoi", "rejected", 2).await;
+    hub.reaches("following").await;
+
+    let status = setup.command(&["status", "--json"]);
+    code(&status, 0);
+    let told = &lines(&status)[0];
+    let counts = ["captured", "published", "rejected"].map(|name| told["streams"]["public.nguoi"][name].as_u64().unwrap());
+    assert_eq!((told["system"].as_str(), told["state"].as_str(), counts), (Some("demo"), Some("following"), [3, 1, 2]));
+    let table = text(&setup.command(&["status", "--streams"]));
+    assert!(table.contains("following for") && table.contains(&setup.topic("person")), "{table}");
+
+    let rejects = setup.command(&["rejects", "list", "demo", "--json"]);
+    code(&rejects, 0);
+    let told: Vec<_> =
+        lines(&rejects).into_iter().map(|line| json!([line["stream"], line["field"], line["reason"], line["count"]])).collect();
+    let expected = [json!(["public.nguoi", "born", "bad-date", 1]), json!(["public.nguoi", "status", "unknown-code", 1])];
+    assert_eq!(told, expected);
+
+    let discovered = setup.command(&["discover", "demo", "--json"]);
+    code(&discovered, 0);
+    let streams = lines(&discovered);
+    assert_eq!(streams.len(), 1);
+    assert_eq!((streams[0]["stream"].as_str(), &streams[0]["identity"]), (Some("public.nguoi"), &json!(["id"])));
+    let table = text(&setup.command(&["discover", "demo"]));
+    assert!(table.lines().any(|line| line.contains("public.nguoi") && line.contains("yes")), "it says what is mapped: {table}");
+    edit(&setup, "vn_date(sinh)", "vn_dat(sinh)");
+    code(&setup.command(&["discover", "demo"]), 0);
+    code(&setup.command(&["preview", "demo"]), 3);
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[test]
+fn the_words_of_a_configuration_are_explained_by_the_hub_itself() {
+    let setup = Setup::with_config("config: {host: a, database: b, user: c}", MAPPING);
+    let listed = setup.command(&["schemas", "list", "--json"]);
+    code(&listed, 0);
+    let told: Vec<_> =
+        lines(&listed).into_iter().map(|line| json!([line["entity"], line["fields"], line["personal"], line["topics"]])).collect();
+    let expected = [json!(["test.Other", 5, 2, []]), json!(["test.Person", 5, 2, [setup.topic("person")]])];
+    assert_eq!(told, expected);
+    let shown = text(&setup.command(&["schemas", "show", "test.Person"]));
+    let row = |name: &str| shown.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default().to_owned();
+    assert!(row("fee").contains("decimal(14,2)") && row("name").contains("personal") && row("status").contains("person-status"), "{shown}");
+    let avro = lines(&setup.command(&["schemas", "show", "test.Person", "--avro"]));
+    assert_eq!(avro[0]["namespace"], "vn.hub.test");
+    let unknown = setup.command(&["schemas", "show", "test.Persn"]);
+    code(&unknown, 2);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean `test.Person`"));
+
+    let functions = text(&setup.command(&["functions", "--markdown"]));
+    let page = std::fs::read_to_string(hub_tests_e2e::root().join("docs/functions.md")).unwrap();
+    assert_eq!(functions.trim_end(), page.trim_end(), "docs/functions.md is what `hub functions --markdown` prints");
+    assert!(text(&setup.command(&["functions"])).contains("vn_date("));
+    assert!(text(&setup.command(&["functions", "try_vn_date"])).contains("bad-date"));
+    code(&setup.command(&["functions", "vn_dat"]), 2);
+
+    let connectors = setup.command(&["connectors", "--json"]);
+    code(&connectors, 0);
+    let told = lines(&connectors);
+    assert_eq!((told[0]["name"].as_str(), told[0]["schema"]["properties"]["host"].is_object()), (Some("postgres"), true));
+    let settings = text(&setup.command(&["connectors", "describe", "postgres"]));
+    assert!(settings.lines().any(|line| line.contains("password") && line.contains("secret")), "{settings}");
+
+    for (arguments, key) in [(&["config", "schema"][..], "connector"), (&["config", "schema", "hub"], "kafka")] {
+        let schema: Value = serde_json::from_str(&text(&setup.command(arguments))).unwrap();
+        assert!(schema["properties"][key].is_object(), "{arguments:?}: {schema}");
+    }
 }

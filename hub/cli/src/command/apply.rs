@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::diff::{Line, difference, lines};
 use crate::Global;
 use crate::config::Folder;
-use crate::desired::{DesiredState, Step, refuse_bare_secrets};
+use crate::desired::{DesiredState, Step};
 use crate::failure::Failure;
 use crate::table::{Tone, print_json, print_line, toned};
 
@@ -41,13 +41,13 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     if !options.prune && folder.systems.is_empty() {
         return Err(Failure::Usage(format!("{} has no systems; --prune removes those that are applied", directory.display())));
     }
-    refuse_bare_secrets(&folder.systems, &kinds)?;
     let state = DesiredState::read(&hub).await?;
     let steps = state.steps(folder.systems.into_iter().map(|system| system.desired))?;
     show(global, &steps, options.prune);
     let changes = steps.values().filter(|step| step.is_change(options.prune)).count();
     if changes == 0 {
-        return Ok(());
+        // Nothing that anyone would be asked about: where the lines of a file stand now.
+        return if options.dry_run { Ok(()) } else { state.write(&steps, false).await };
     }
     if options.dry_run {
         return Err(Failure::Differs(format!("{changes} systems differ from {}; `hub apply` makes them so", directory.display())));
@@ -74,7 +74,7 @@ fn show(global: &Global, steps: &BTreeMap<String, Step>, prune: bool) {
         let tone = match step {
             Step::Create(_) | Step::Change { .. } => Tone::Good,
             Step::Orphan(_) if prune => Tone::Bad,
-            Step::Keep | Step::Leaving | Step::Orphan(_) => Tone::Quiet,
+            Step::Keep | Step::Moved(_) | Step::Leaving | Step::Orphan(_) => Tone::Quiet,
         };
         let hint = match step {
             Step::Orphan(_) if prune => "; a running hub drops its slot and publication",
@@ -104,7 +104,7 @@ fn changed_parts(step: &Step) -> Vec<(String, Vec<Line>)> {
     let (old, new) = match step {
         Step::Create(new) => (&nothing, new),
         Step::Change { old, new } => (old, new),
-        Step::Keep | Step::Leaving | Step::Orphan(_) => return Vec::new(),
+        Step::Keep | Step::Moved(_) | Step::Leaving | Step::Orphan(_) => return Vec::new(),
     };
     let mut parts = Vec::new();
     let mut compare = |name: String, old: Option<&Value>, new: Option<&Value>| {

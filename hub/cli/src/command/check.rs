@@ -1,4 +1,6 @@
 //! `hub check`: everything that is wrong at once, each with its place and what mends it.
+//!
+//! What the files alone tell comes from [`Folder`], which `hub apply` and `hub run` hold to as well. Here the sources are asked too.
 
 use std::sync::Arc;
 
@@ -6,13 +8,13 @@ use clap::Args;
 use hub_engine::prepare::{code_lists, identity, mapping};
 use hub_sdk::{DynConnector, Finding, Kind, StreamShape};
 use hub_transform::CanonicalSchema;
-use hub_transform::normalise::{MappingSpec, Place as SqlPlace, PlanInput, Sql, Target, plan};
+use hub_transform::normalise::{MappingSpec, Place as SqlPlace, PlanInput, Target, plan};
 use serde::Serialize;
 
 use crate::Global;
-use crate::config::yaml::{Document, Place};
+use crate::config::streams::in_file;
+use crate::config::yaml::Place;
 use crate::config::{Fault, Folder, LoadedSystem, secrets};
-use crate::desired::bare_secrets;
 use crate::failure::Failure;
 use crate::table::{print_json, print_line, table};
 
@@ -42,7 +44,6 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     let kinds = hub_connectors::kinds();
     let folder = Folder::read(&global.config, &kinds);
     let mut remarks: Vec<Remark> = folder.faults.iter().map(from_fault).collect();
-    remarks.extend(folder.systems.iter().flat_map(|system| bare_secrets(system, &kinds)).map(|fault| from_fault(&fault)));
     let known = folder.systems.len();
     let wanted = |system: &&LoadedSystem| options.system.as_ref().is_none_or(|name| *name == system.desired.spec.system);
     let systems: Vec<&LoadedSystem> = folder.systems.iter().filter(wanted).collect();
@@ -134,45 +135,43 @@ fn check_streams(system: &LoadedSystem, shapes: &[StreamShape]) -> Vec<Remark> {
         };
         remarks.extend(shape.findings.iter().map(|finding| from_finding(name, &place, finding)));
         let Some(Ok(canonical)) = desired.schemas.get(&stream.entity).map(|text| CanonicalSchema::parse(text)) else { continue };
+        let Some(spec) = placed(system, at) else { continue };
         let planned = plan(&PlanInput {
-            spec: &placed(document, at, mapping(stream)),
+            spec: &spec,
             target: &Target::of(&canonical),
             source: &shape.schema,
             identity: &identity(shape),
             code_lists: &codes,
             system: name,
         });
-        for fault in planned.err().unwrap_or_default() {
-            let at = fault.place.as_ref().map_or_else(|| place.to_string(), ToString::to_string);
-            let field = fault.field.as_ref().map(|field| format!("field {field}: ")).unwrap_or_default();
-            remarks.push(Remark {
-                system: name.clone(),
-                place: at,
-                fatal: true,
-                code: "mapping".to_owned(),
-                message: format!("{field}{}", fault.problem),
-                remedy: fault.remedy,
-            });
+        let found = planned.err().unwrap_or_default().into_iter().map(|fault| in_file(fault, &place));
+        for fault in found.filter(|fault| !system.faults.iter().any(|told| is_same(told, fault))) {
+            remarks.push(remark(name, &fault.place, true, "mapping", fault.message, fault.suggestion));
         }
     }
     remarks
 }
 
-/// The mapping with each expression's place in its file.
-pub(crate) fn placed(document: &Document, stream: usize, mut spec: MappingSpec) -> MappingSpec {
-    let place = |sql: &mut Sql, pointer: &str| {
-        let at = document.locate(pointer);
-        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        let file = at.file.display().to_string().into();
-        sql.place = Some(SqlPlace { file, line: number(at.line), column: number(at.column) });
-    };
-    if let Some(filter) = &mut spec.filter {
-        place(filter, &format!("/streams/{stream}/where"));
+/// Whether a fault was told already, from the files alone: the same field in the same place.
+fn is_same(told: &Fault, found: &Fault) -> bool {
+    fn field(fault: &Fault) -> &str {
+        fault.message.strip_prefix("field ").and_then(|rest| rest.split(':').next()).unwrap_or(&fault.message)
     }
-    for (field, sql) in &mut spec.fields {
-        place(sql, &format!("/streams/{stream}/map/{field}"));
+    told.place == found.place && field(told) == field(found)
+}
+
+/// The mapping of a stream with each expression's place in its file, as the file was named here.
+pub(crate) fn placed(system: &LoadedSystem, at: usize) -> Option<MappingSpec> {
+    let file = system.document.file.display().to_string();
+    let mut desired = system.desired.clone();
+    if let Some(places) = &mut desired.places {
+        places.file.clone_from(&file);
     }
-    spec
+    let mut spec = mapping(&desired, at)?;
+    let place = system.document.locate(&format!("/streams/{at}/map"));
+    let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    spec.fields_place = Some(SqlPlace { file: file.into(), line: number(place.line), column: number(place.column) });
+    Some(spec)
 }
 
 fn from_finding(system: &str, place: &Place, finding: &Finding) -> Remark {

@@ -149,7 +149,8 @@ fn kind(schema: &Value, root: &Value) -> String {
 
 /// Whether a property's value is a secret.
 pub(crate) fn is_secret(schema: &Value) -> bool {
-    let named = |schema: &Value| schema.get("$ref").and_then(Value::as_str).is_some_and(|target| target.ends_with("/Secret"));
+    let is_name = |target: &str| target.ends_with("/Secret") || target.ends_with("/Password");
+    let named = |schema: &Value| schema.get("$ref").and_then(Value::as_str).is_some_and(is_name);
     let branches = schema.get("anyOf").and_then(Value::as_array);
     named(schema) || branches.is_some_and(|branches| branches.iter().any(named))
 }

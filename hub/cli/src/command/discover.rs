@@ -8,7 +8,7 @@ use hub_sdk::StreamShape;
 use serde_json::json;
 
 use super::check::open;
-use super::{entities, system_of};
+use super::{entities, unfinished_system};
 use crate::Global;
 use crate::failure::Failure;
 use crate::table::{grouped, print_json, print_line, table};
@@ -28,7 +28,7 @@ pub(crate) struct Options {
 
 /// Lists streams, or drafts mappings.
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
-    let (hub, system) = system_of(&global.config, &options.system)?;
+    let (hub, system) = unfinished_system(&global.config, &options.system)?;
     let connector = open(&system, &hub_connectors::kinds()).await.map_err(Failure::Unavailable)?;
     let mut shapes = connector.discover().await.map_err(|error| Failure::Unavailable(error.report()))?;
     if let Some(stream) = &options.stream {

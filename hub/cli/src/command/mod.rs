@@ -39,8 +39,14 @@ fn hub_file(directory: &Path) -> Result<HubFile, Failure> {
     folder.hub.ok_or(Failure::Config(folder.faults))
 }
 
-/// A folder's `hub.yaml` and one of its systems.
+/// A folder's `hub.yaml` and one of its systems, whose mappings may be used.
 fn system_of(directory: &Path, name: &str) -> Result<(HubFile, LoadedSystem), Failure> {
+    let (hub, system) = unfinished_system(directory, name)?;
+    if system.faults.is_empty() { Ok((hub, system)) } else { Err(Failure::Config(system.faults)) }
+}
+
+/// The same for looking at its source: mappings that are still being written may have faults.
+fn unfinished_system(directory: &Path, name: &str) -> Result<(HubFile, LoadedSystem), Failure> {
     let folder = Folder::read(directory, &hub_connectors::kinds());
     let names: Vec<String> = folder.systems.iter().map(|system| system.desired.spec.system.clone()).collect();
     let found = folder.systems.into_iter().find(|system| system.desired.spec.system == name);

@@ -6,7 +6,7 @@ use arrow::array::{Array, BooleanArray};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::Args;
-use hub_engine::prepare::{code_lists, mapping};
+use hub_engine::prepare::code_lists;
 use hub_engine::spec::StreamSpec;
 use hub_model::{ChangeBatch, StreamName};
 use hub_sdk::StreamShape;
@@ -15,10 +15,10 @@ use hub_transform::{CanonicalSchema, CodeLists};
 use serde_json::{Map, Value, json};
 
 use super::check::{open, placed};
-use super::{stream_of, system_of};
+use super::{stream_of, unfinished_system};
 use crate::Global;
-use crate::config::yaml::Place;
-use crate::config::{Fault, LoadedSystem};
+use crate::config::LoadedSystem;
+use crate::config::streams::in_file;
 use crate::failure::Failure;
 use crate::table::{Tone, print_json, print_line, table, toned};
 
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 /// Reads, maps and shows.
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
     let (name, only) = options.what.split_once('/').map_or((options.what.as_str(), None), |(name, stream)| (name, Some(stream)));
-    let (_, system) = system_of(&global.config, name)?;
+    let (_, system) = unfinished_system(&global.config, name)?;
     let chosen = match only {
         Some(stream) => vec![stream_of(&system, stream)?],
         None => (0..system.desired.spec.streams.len()).collect(),
@@ -73,28 +73,20 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
 fn planned(system: &LoadedSystem, at: usize, rows: &RecordBatch, shapes: &[StreamShape], codes: &CodeLists) -> Result<Mapping, Failure> {
     let spec = &system.desired.spec;
     let stream = &spec.streams[at];
-    let text = system.desired.schemas.get(&stream.entity).map_or("", String::as_str);
+    let Some(text) = system.desired.schemas.get(&stream.entity) else { return Err(Failure::Config(system.faults.clone())) };
     let canonical = CanonicalSchema::parse(text).map_err(|error| Failure::Usage(error.to_string()))?;
     let identity = shapes.iter().find(|shape| shape.stream.as_str() == stream.source).map(|shape| shape.identity.clone());
+    let mapping = placed(system, at).ok_or_else(|| Failure::Usage(format!("system {} has no stream {at}", spec.system)))?;
     let planned = plan(&PlanInput {
-        spec: &placed(&system.document, at, mapping(stream)),
+        spec: &mapping,
         target: &Target::of(&canonical),
         source: &rows.schema(),
         identity: &identity.unwrap_or_default(),
         code_lists: codes,
         system: &spec.system,
     });
-    planned.map_err(|faults| {
-        let fault = |fault: hub_transform::normalise::MappingFault| {
-            let place = fault.place.map_or_else(
-                || system.document.locate(&format!("/streams/{at}")),
-                |place| Place { file: place.file.as_ref().into(), line: place.line.into(), column: place.column.into() },
-            );
-            let field = fault.field.map(|field| format!("field {field}: ")).unwrap_or_default();
-            Fault { place, message: format!("{field}{}", fault.problem), suggestion: fault.remedy }
-        };
-        Failure::Config(faults.into_iter().map(fault).collect())
-    })
+    let whole = system.document.locate(&format!("/streams/{at}"));
+    planned.map_err(|faults| Failure::Config(faults.into_iter().map(|fault| in_file(fault, &whole)).collect()))
 }
 
 /// Records of the rows that are wanted and whole, and everything that is refused, ascending.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Global;
 use crate::config::schema::suggest;
 use crate::config::{Folder, HubFile, secrets};
-use crate::desired::{DesiredState, Step, refuse_bare_secrets};
+use crate::desired::{DesiredState, Step};
 use crate::failure::Failure;
 use crate::{http, setup};
 
@@ -38,7 +38,6 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     let (Some(hub), true) = (folder.hub, folder.faults.is_empty()) else {
         return Err(Failure::Config(folder.faults));
     };
-    refuse_bare_secrets(&folder.systems, &kinds)?;
     let systems: Vec<Desired> = folder.systems.into_iter().map(|system| system.desired).collect();
     refuse_unknown(&systems, options.only.iter().chain(&options.resnapshot))?;
     let wanted = |desired: &Desired| options.only.is_empty() || options.only.contains(&desired.spec.system);
@@ -80,7 +79,7 @@ async fn apply(hub: &HubFile, systems: Vec<Desired>, options: &Options) -> Resul
             Step::Orphan(_) if options.only.is_empty() => {
                 tracing::warn!(system, "runs too, though the folder does not have it; `hub apply --prune` removes it");
             }
-            Step::Keep | Step::Leaving | Step::Orphan(_) => {}
+            Step::Keep | Step::Moved(_) | Step::Leaving | Step::Orphan(_) => {}
         }
     }
     Ok(state.topic)

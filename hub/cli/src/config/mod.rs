@@ -1,9 +1,11 @@
 //! The configuration folder: `hub.yaml`, `systems/*.yaml`, canonical schemas and code lists, checked once.
 
+mod canonical;
 mod folder;
 mod hub_file;
 pub(crate) mod schema;
 pub(crate) mod secrets;
+pub(crate) mod streams;
 pub(crate) mod yaml;
 
 use std::fmt;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// A place in a file, counted from 1. `0:0` is the file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +62,7 @@ pub(crate) struct Document {
     pub(crate) file: PathBuf,
     /// Its content.
     pub(crate) root: Node,
+    text: Arc<str>,
 }
 
 impl Document {
@@ -68,9 +71,11 @@ impl Document {
     /// # Errors
     /// The place and the parser's words when it is no YAML.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, (Place, String)> {
-        let parsed: Result<Spanned<Content>, _> = serde_saphyr::from_str(text);
+        // A key that is given twice is a fault among others, told by `schema`: it must not hide the rest of the file.
+        let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+        let parsed: Result<Spanned<Content>, _> = serde_saphyr::from_str_with_options(text, options);
         match parsed {
-            Ok(content) => Ok(Self { file: file.to_owned(), root: Node::from(content) }),
+            Ok(content) => Ok(Self { file: file.to_owned(), root: Node::from(content), text: text.into() }),
             Err(error) => {
                 let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
                 let message = error.to_string();
@@ -78,6 +83,30 @@ impl Document {
                 Err((Place { file: file.to_owned(), line, column }, first))
             }
         }
+    }
+
+    /// The same file with what of its content could be read.
+    #[must_use]
+    pub(crate) fn with_root(&self, root: Node) -> Self {
+        Self { root, ..self.clone() }
+    }
+
+    /// The place of the first character of a text, behind the quote or the sign of a block.
+    #[must_use]
+    pub(crate) fn text_place(&self, node: &Node) -> Place {
+        let mut place = self.place(node);
+        let line = |number: u64| self.text.lines().nth(usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX));
+        let first =
+            line(place.line).and_then(|line| line.chars().nth(usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX)));
+        match first {
+            Some('"' | '\'') => place.column += 1,
+            Some('|' | '>') => {
+                let indent = line(place.line + 1).map_or(0, |line| line.chars().take_while(|letter| *letter == ' ').count());
+                (place.line, place.column) = (place.line + 1, indent as u64 + 1);
+            }
+            _ => {}
+        }
+        place
     }
 
     /// The place of a node of this document.
@@ -106,7 +135,30 @@ impl Document {
     }
 }
 
+impl Key {
+    /// The same key in other letters.
+    #[must_use]
+    pub(crate) fn spelt(&self, text: &str) -> Self {
+        Self { text: text.to_owned(), ..*self }
+    }
+}
+
 impl Node {
+    /// Another value in the same place.
+    #[must_use]
+    pub(crate) fn holding(&self, kind: Kind) -> Self {
+        Self { kind, ..*self }
+    }
+
+    /// Its text, if it is one.
+    #[must_use]
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A child by key or by index.
     #[must_use]
     pub(crate) fn child(&self, part: &str) -> Option<&Self> {
@@ -235,6 +287,15 @@ mod tests {
         };
         assert_eq!(document.key_place(&entries[1].0).to_string(), "s.yaml:4:5");
         assert_eq!(document.root.value()["streams"][0]["keey"][0], "code");
+    }
+
+    #[test]
+    fn a_text_begins_behind_its_quote_or_in_the_line_after_its_sign() {
+        let text = "a: x\nb: \"x\"\nc: 'x'\nd: |\n    x\n";
+        let document = Document::parse(Path::new("s.yaml"), text).unwrap();
+        let places: Vec<String> =
+            ["a", "b", "c", "d"].map(|key| document.text_place(document.root.child(key).unwrap()).to_string()).to_vec();
+        assert_eq!(places, ["s.yaml:1:4", "s.yaml:2:5", "s.yaml:3:5", "s.yaml:5:5"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Header `code,title_vi,title_en,<system>…`; a system's cell may hold several local codes, separated by `|`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use unicode_normalization::UnicodeNormalization;
 #[derive(Clone, Debug, Default)]
 pub struct CodeLists {
     lists: BTreeMap<String, Arc<CodeList>>,
+    set_aside: BTreeSet<String>,
+    all_aside: bool,
 }
 
 /// One code list.
@@ -57,6 +59,21 @@ impl CodeLists {
         let list = CodeList::read(name, csv, place)?;
         self.lists.insert(name.to_owned(), Arc::new(list));
         Ok(())
+    }
+
+    /// Lists of which nothing could be read: a mapping that names any of them is not to blame.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self { all_aside: true, ..Self::default() }
+    }
+
+    /// Notes a list that exists and cannot be read: a mapping that names it is not to blame.
+    pub fn set_aside(&mut self, name: &str) {
+        self.set_aside.insert(name.to_owned());
+    }
+
+    pub(crate) fn is_set_aside(&self, name: &str) -> bool {
+        self.all_aside || self.set_aside.contains(name)
     }
 
     /// One list by name.

@@ -42,7 +42,8 @@ impl<'a> Binder<'a> {
                 _ => return Ok(Transformed::no(Expr::ScalarFunction(call))),
             };
             match found {
-                Ok((bound, value)) => Ok(Transformed::yes(call_of(bound, refusals, value))),
+                Ok(Some((bound, value))) => Ok(Transformed::yes(call_of(bound, refusals, value))),
+                Ok(None) => Ok(Transformed::no(Expr::ScalarFunction(call))),
                 Err((problem, remedy)) => {
                     faults.push(MappingFault::of(field, sql, problem).mend(remedy));
                     Ok(Transformed::no(Expr::ScalarFunction(call)))
@@ -56,7 +57,8 @@ impl<'a> Binder<'a> {
         }
     }
 
-    fn codes(&mut self, args: &[Expr]) -> Result<(Bound, Expr), (String, String)> {
+    /// `None` for a list that could not be read: its own file has the fault.
+    fn codes(&mut self, args: &[Expr]) -> Result<Option<(Bound, Expr)>, (String, String)> {
         let usage = || "write code('<list>', '<system>', <column>) or code('<list>', <column>)".to_owned();
         let (list, system, value) = match args {
             [list, value] => (constant(list), Some(self.system), value),
@@ -67,6 +69,9 @@ impl<'a> Binder<'a> {
             return Err(("the list and the system of code must be constants".to_owned(), usage()));
         };
         let Some(known) = self.lists.get(list) else {
+            if self.lists.is_set_aside(list) {
+                return Ok(None);
+            }
             let names: Vec<&str> = self.lists.names().collect();
             return Err((format!("there is no code list {list}"), suggest(list, "code lists", names.iter().copied())));
         };
@@ -79,10 +84,10 @@ impl<'a> Binder<'a> {
             ));
         };
         self.used.insert((list.to_owned(), column.to_owned()), Arc::clone(table));
-        Ok((Bound::Codes(Arc::clone(table)), value.clone()))
+        Ok(Some((Bound::Codes(Arc::clone(table)), value.clone())))
     }
 
-    fn zone(&mut self, args: &[Expr]) -> Result<(Bound, Expr), (String, String)> {
+    fn zone(&mut self, args: &[Expr]) -> Result<Option<(Bound, Expr)>, (String, String)> {
         let usage = || "write at_time_zone(<column>, 'Asia/Ho_Chi_Minh')".to_owned();
         let [value, zone] = args else {
             return Err((format!("at_time_zone takes 2 arguments and is given {}", args.len()), usage()));
@@ -99,7 +104,7 @@ impl<'a> Binder<'a> {
                 found
             }
         };
-        Ok((Bound::Zone(table), value.clone()))
+        Ok(Some((Bound::Zone(table), value.clone())))
     }
 }
 

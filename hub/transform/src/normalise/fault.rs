@@ -48,6 +48,12 @@ impl MappingFault {
         Self { place: sql.place.clone(), field: Some(field.to_owned()), problem, remedy: None }
     }
 
+    /// Gives it a place, where one is known.
+    pub(super) fn in_place(mut self, place: Option<&Place>) -> Self {
+        self.place = place.cloned();
+        self
+    }
+
     /// Adds what would fit.
     pub(super) fn mend(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -93,20 +99,24 @@ pub(super) fn suggest<'a>(name: &str, what: &str, candidates: impl IntoIterator<
     }
 }
 
-/// Levenshtein distance, case left aside.
+/// Letters that are replaced, left out, put in or swapped with their neighbour; case left aside.
 fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<char>>();
+    let (left, right) = (letters(left), letters(right));
+    let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=right.len()).collect());
+    for i in 0..left.len() {
+        let mut row = vec![i + 1];
+        for j in 0..right.len() {
+            let replaced = last[j] + usize::from(left[i] != right[j]);
+            let mut least = replaced.min(row[j] + 1).min(last[j + 1] + 1);
+            if i > 0 && j > 0 && left[i] == right[j - 1] && left[i - 1] == right[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[right.len()]
+    last[right.len()]
 }
 
 #[cfg(test)]
@@ -119,5 +129,6 @@ mod tests {
         assert_eq!(nearest("ma_hoso", columns), Some("ma_ho_so"));
         assert_eq!(nearest("NGAY_NOB", columns), Some("ngay_nop"));
         assert_eq!(nearest("trang_thai", columns), None);
+        assert_eq!(nearest("naem", ["name", "fee"]), Some("name"), "letters that changed places are one fault");
     }
 }

@@ -9,6 +9,7 @@ mod evaluate;
 mod fault;
 mod fit;
 mod mapping;
+mod names;
 mod nfc;
 mod plan;
 mod resolve;
@@ -16,6 +17,7 @@ mod spec;
 mod target;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 pub use context::general_functions;
 pub use fault::MappingFault;
@@ -24,3 +26,4 @@ pub use nfc::is_nfc;
 pub use plan::{PlanInput, plan};
 pub use spec::{MappingSpec, Place, Sql};
 pub use target::Target;
+pub use unseen::{Unseen, check_unseen};

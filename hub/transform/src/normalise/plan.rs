@@ -16,13 +16,15 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast;
 
 use super::bind::Binder;
 use super::context::Context;
-use super::fault::{MappingFault, suggest};
+use super::fault::MappingFault;
 use super::fit::{Fit, fit, words};
 use super::mapping::{Finish, Mapping, PlannedField};
-use super::resolve::resolve;
+use super::names::{Names, is_wanting, keyless, names, unmapped};
+use super::resolve::{Columns, resolve};
 use super::spec::{MappingSpec, Sql};
 use super::target::{Symbols, Target, code_list, evaluated_type};
 use crate::functions::{CodeLists, Fnv, faults};
@@ -56,16 +58,18 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Mapping, Vec<MappingFault>> {
         schema: Arc::new(schema),
         context: Context::new(),
         binder: Binder::new(input.code_lists, input.system, &input.spec.codes),
+        names: names(input.spec, Some(input.target)),
         faults: Vec::new(),
     };
-    planner.names();
+    planner.faults.append(&mut planner.names.faults);
+    if input.spec.key.is_empty() {
+        planner.faults.push(keyless(input.spec));
+    }
     let filter = input.spec.filter.as_ref().and_then(|sql| planner.filter(sql));
     let fields: Vec<Option<Logical>> = input.target.schema().fields().iter().map(|field| planner.field(field)).collect();
     planner.key(&fields);
     if !planner.faults.is_empty() {
-        // In the order of the file; what has no place comes last.
-        planner.faults.sort_by_key(|fault| (fault.place.is_none(), fault.place.clone()));
-        return Err(planner.faults);
+        return Err(in_order(planner.faults));
     }
     planner.finish(filter, fields.into_iter().flatten().collect())
 }
@@ -81,46 +85,17 @@ struct Planner<'a> {
     schema: DFSchemaRef,
     context: Context,
     binder: Binder<'a>,
+    names: Names,
     faults: Vec<MappingFault>,
 }
 
 impl Planner<'_> {
-    /// Fields that are mapped twice or do not exist, and keys that are not fields.
-    fn names(&mut self) {
-        let target = self.input.target.schema();
-        let names = || target.fields().iter().map(|field| field.name().as_str());
-        let entity = &self.input.spec.entity;
-        let mut seen = BTreeSet::new();
-        for (name, sql) in &self.input.spec.fields {
-            if !seen.insert(name) {
-                self.faults.push(MappingFault::of(name, sql, "it is mapped a second time".to_owned()));
-            } else if target.field_with_name(name).is_err() {
-                let fault = MappingFault::of(name, sql, format!("{entity} has no such field"));
-                self.faults.push(fault.mend(suggest(name, "fields", names())));
-            }
-        }
-        if self.input.spec.key.is_empty() {
-            self.faults
-                .push(MappingFault::whole(format!("the mapping of {entity} has no key")).mend("name the fields that identify a record"));
-        }
-        for name in &self.input.spec.key {
-            if target.field_with_name(name).is_err() {
-                let fault = MappingFault::whole(format!("key field {name} is not in {entity}"));
-                self.faults.push(fault.mend(suggest(name, "fields", names())));
-            } else if !seen.contains(name) {
-                self.faults.push(MappingFault::whole(format!("key field {name} is not mapped")).mend("add an expression for it"));
-            }
-        }
-    }
-
     fn filter(&mut self, sql: &Sql) -> Option<Logical> {
         let (expr, columns) = self.typed("where", sql)?;
         match expr.get_type(&self.schema) {
             Ok(DataType::Boolean | DataType::Null) => {}
             Ok(other) => {
-                let fault =
-                    MappingFault::of("where", sql, format!("a condition is wanted but the expression gives {}", words(&other, None)));
-                self.faults.push(fault.mend(format!("compare it: {} = …", sql.text.trim())));
+                self.faults.push(no_condition(sql, &other));
                 return None;
             }
             Err(cause) => {
@@ -145,8 +120,7 @@ impl Planner<'_> {
             }
         };
         if given == DataType::Null && !field.is_nullable() {
-            let fault = MappingFault::of(field.name(), sql, "it is required but the expression is always null".to_owned());
-            self.faults.push(fault.mend("give a value, or make the field nullable in its schema"));
+            self.faults.push(always_null(field, sql));
             return None;
         }
         let expr = match fit(&given, field) {
@@ -168,13 +142,10 @@ impl Planner<'_> {
 
     fn unmapped(&mut self, field: &Field) -> Option<Logical> {
         let target = self.input.target;
-        if !field.is_nullable() && !target.has_default(field.name()) {
-            let wanted = words(field.data_type(), Symbols::of(field).as_ref().map(Symbols::names));
-            let fault = MappingFault {
-                field: Some(field.name().clone()),
-                ..MappingFault::whole(format!("it is required ({wanted}) and not mapped"))
-            };
-            self.faults.push(fault.mend("map it, or give it a default in its schema"));
+        if is_wanting(field, target) {
+            if !self.names.is_meant(field.name()) {
+                self.faults.push(unmapped(field, self.input.spec));
+            }
             return None;
         }
         match target.default_value(field) {
@@ -182,6 +153,7 @@ impl Planner<'_> {
             None => {
                 let fault =
                     MappingFault { field: Some(field.name().clone()), ..MappingFault::whole("its default cannot be used here".to_owned()) };
+                let fault = fault.in_place(self.input.spec.fields_place.as_ref());
                 self.faults.push(fault.mend("map it"));
                 None
             }
@@ -191,60 +163,24 @@ impl Planner<'_> {
     /// Parses, resolves, binds and coerces an expression.
     fn typed(&mut self, field: &str, sql: &Sql) -> Option<(Expr, Vec<String>)> {
         let columns: Vec<&str> = self.input.source.fields().iter().map(|column| column.name().as_str()).collect();
-        let resolved = match resolve(field, sql, &columns) {
-            Ok(resolved) => resolved,
+        let typed = resolve(field, sql, Columns::Known(&columns)).and_then(|resolved| {
+            let typed = typed(&self.context, &mut self.binder, &self.schema, field, sql, resolved.expr);
+            Ok((typed.map_err(Mistyped::into_faults)?, resolved.columns))
+        });
+        match typed {
+            Ok(typed) => Some(typed),
             Err(faults) => {
                 self.faults.extend(faults);
-                return None;
-            }
-        };
-        let options = ParserOptions::new()
-            .with_enable_ident_normalization(false)
-            .with_map_string_types_to_utf8view(false)
-            .with_parse_float_as_decimal(true);
-        let expr = SqlToRel::new_with_options(&self.context, options).sql_to_expr(resolved.expr, &self.schema, &mut PlannerContext::new());
-        let expr = match expr {
-            Ok(expr) => expr,
-            Err(cause) => {
-                self.faults.push(MappingFault::of(field, sql, plain(&cause)));
-                return None;
-            }
-        };
-        let bound = match self.binder.bind(field, sql, expr) {
-            Ok(bound) => bound,
-            Err(faults) => {
-                self.faults.extend(faults);
-                return None;
-            }
-        };
-        match self.simplifier().coerce(bound, &self.schema) {
-            Ok(coerced) => Some((coerced, resolved.columns)),
-            Err(cause) => {
-                self.faults.push(MappingFault::of(field, sql, plain(&cause)));
                 None
             }
         }
     }
 
-    fn simplifier(&self) -> ExprSimplifier {
-        ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&self.schema)).build())
-    }
-
-    /// Works out constants; one that a function refuses is a fault of the mapping.
     fn simplified(&mut self, field: &str, sql: &Sql, expr: Expr) -> Option<Expr> {
-        let (simplified, refused) = faults::collect(|| self.simplifier().simplify(expr));
-        if let Some(first) = refused.first() {
-            self.faults.push(MappingFault::of(
-                field,
-                sql,
-                format!("a constant in it is refused ({}): {}", first.refusal.code, first.refusal.message),
-            ));
-            return None;
-        }
-        match simplified {
+        match simplified(&self.schema, field, sql, expr) {
             Ok(simplified) => Some(simplified),
-            Err(cause) => {
-                self.faults.push(MappingFault::of(field, sql, plain(&cause)));
+            Err(why) => {
+                self.faults.extend(why.into_faults());
                 None
             }
         }
@@ -336,6 +272,62 @@ impl Planner<'_> {
     }
 }
 
+/// Faults in the order of the file; what has no place comes last.
+pub(super) fn in_order(mut faults: Vec<MappingFault>) -> Vec<MappingFault> {
+    faults.sort_by_key(|fault| (fault.place.is_none(), fault.place.clone()));
+    faults
+}
+
+/// Why an expression cannot be planned.
+pub(super) enum Mistyped {
+    /// Whatever the types of its columns: a constant is refused, `code` or `at_time_zone` names what there is not.
+    Wrong(Vec<MappingFault>),
+    /// It does not fit together.
+    Unfit(MappingFault),
+}
+
+impl Mistyped {
+    fn into_faults(self) -> Vec<MappingFault> {
+        match self {
+            Self::Wrong(faults) => faults,
+            Self::Unfit(fault) => vec![fault],
+        }
+    }
+}
+
+/// Plans, binds and coerces an expression whose names are resolved, over columns of these types.
+pub(super) fn typed(
+    context: &Context,
+    binder: &mut Binder<'_>,
+    schema: &DFSchemaRef,
+    field: &str,
+    sql: &Sql,
+    expr: ast::Expr,
+) -> Result<Expr, Mistyped> {
+    let unfit = |cause: DataFusionError| Mistyped::Unfit(MappingFault::of(field, sql, plain(&cause)));
+    let options = ParserOptions::new()
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false)
+        .with_parse_float_as_decimal(true);
+    let expr = SqlToRel::new_with_options(context, options).sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(unfit)?;
+    let bound = binder.bind(field, sql, expr).map_err(Mistyped::Wrong)?;
+    simplifier(schema).coerce(bound, schema).map_err(unfit)
+}
+
+fn simplifier(schema: &DFSchemaRef) -> ExprSimplifier {
+    ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(schema)).build())
+}
+
+/// Works out constants; one that a function refuses is a fault of the mapping.
+pub(super) fn simplified(schema: &DFSchemaRef, field: &str, sql: &Sql, expr: Expr) -> Result<Expr, Mistyped> {
+    let (simplified, refused) = faults::collect(|| simplifier(schema).simplify(expr));
+    if let Some(first) = refused.first() {
+        let problem = format!("a constant in it is refused ({}): {}", first.refusal.code, first.refusal.message);
+        return Err(Mistyped::Wrong(vec![MappingFault::of(field, sql, problem)]));
+    }
+    simplified.map_err(|cause| Mistyped::Unfit(MappingFault::of(field, sql, plain(&cause))))
+}
+
 /// Lets arithmetic that overflows fail, where DataFusion would wrap around.
 fn checked_arithmetic(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
     let checked = expr.transform_up(|node| {
@@ -349,7 +341,7 @@ fn checked_arithmetic(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<
 }
 
 /// A numeric constant as its field's type, if that loses nothing.
-fn exact(expr: &Expr, wanted: &DataType) -> Option<Expr> {
+pub(super) fn exact(expr: &Expr, wanted: &DataType) -> Option<Expr> {
     let Expr::Literal(value, _) = expr else {
         return None;
     };
@@ -361,7 +353,17 @@ fn exact(expr: &Expr, wanted: &DataType) -> Option<Expr> {
     (back == *value).then_some(Expr::Literal(cast, None))
 }
 
-fn misfit(field: &Field, sql: &Sql, given: &DataType, remedy: &str) -> MappingFault {
+pub(super) fn no_condition(sql: &Sql, given: &DataType) -> MappingFault {
+    MappingFault::of("where", sql, format!("a condition is wanted but the expression gives {}", words(given, None)))
+        .mend(format!("compare it: {} = …", sql.text.trim()))
+}
+
+pub(super) fn always_null(field: &Field, sql: &Sql) -> MappingFault {
+    MappingFault::of(field.name(), sql, "it is required but the expression is always null".to_owned())
+        .mend("give a value, or make the field nullable in its schema")
+}
+
+pub(super) fn misfit(field: &Field, sql: &Sql, given: &DataType, remedy: &str) -> MappingFault {
     let symbols = Symbols::of(field);
     let wanted = words(field.data_type(), symbols.as_ref().map(Symbols::names));
     let remedy = remedy.replace("<list>", code_list(field).unwrap_or("<list>"));
@@ -374,7 +376,7 @@ fn misfit(field: &Field, sql: &Sql, given: &DataType, remedy: &str) -> MappingFa
 }
 
 /// An error of the planner in one line, without DataFusion's words for its own layers.
-fn plain(cause: &DataFusionError) -> String {
+pub(super) fn plain(cause: &DataFusionError) -> String {
     const LAYERS: [&str; 9] = [
         "Error during planning: ",
         "Execution error: ",

@@ -24,8 +24,17 @@ pub(super) struct Resolved {
     pub(super) columns: Vec<String>,
 }
 
+/// The columns that an expression may name.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    /// These.
+    Known(&'a [&'a str]),
+    /// The source has not been looked at: any name may be a column.
+    Unseen,
+}
+
 /// Parses one expression and resolves its names.
-pub(super) fn resolve(field: &str, sql: &Sql, columns: &[&str]) -> Result<Resolved, Vec<MappingFault>> {
+pub(super) fn resolve(field: &str, sql: &Sql, columns: Columns<'_>) -> Result<Resolved, Vec<MappingFault>> {
     let mut expr = parse(field, sql).map_err(|fault| vec![fault])?;
     let mut names = Names { field, sql, columns, used: Vec::new(), faults: Vec::new() };
     let _: ControlFlow<()> = visit_expressions_mut(&mut expr, |node| {
@@ -39,7 +48,7 @@ pub(super) fn resolve(field: &str, sql: &Sql, columns: &[&str]) -> Result<Resolv
 struct Names<'a> {
     field: &'a str,
     sql: &'a Sql,
-    columns: &'a [&'a str],
+    columns: Columns<'a>,
     used: Vec<String>,
     faults: Vec<MappingFault>,
 }
@@ -78,19 +87,27 @@ impl Names<'_> {
     }
 
     fn column(&mut self, ident: &mut Ident) {
-        match column(ident, self.columns) {
-            Some(name) => {
-                if !self.used.iter().any(|known| known == name) {
-                    self.used.push(name.to_owned());
+        let name = match self.columns {
+            Columns::Unseen => {
+                if ident.quote_style.is_some() {
+                    ident.value.clone()
+                } else {
+                    ident.value.to_lowercase()
                 }
-                *ident = Ident { value: name.to_owned(), quote_style: Some('"'), span: ident.span };
             }
-            None => {
-                let fault = self.fault(format!("the source has no column {}", ident.value));
-                let remedy = suggest(&ident.value, "columns", self.columns.iter().copied());
-                self.faults.push(at(fault, ident.span.start).mend(remedy));
-            }
+            Columns::Known(columns) => match column(ident, columns) {
+                Some(name) => name.to_owned(),
+                None => {
+                    let fault = self.fault(format!("the source has no column {}", ident.value));
+                    let remedy = suggest(&ident.value, "columns", columns.iter().copied());
+                    return self.faults.push(at(fault, ident.span.start).mend(remedy));
+                }
+            },
+        };
+        if !self.used.contains(&name) {
+            self.used.push(name.clone());
         }
+        *ident = Ident { value: name, quote_style: Some('"'), span: ident.span };
     }
 
     fn function(&mut self, function: &mut Function) {

@@ -54,4 +54,10 @@ pub struct MappingSpec {
     /// For a code list, the column that holds this system's codes, where it is not named after the system.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codes: BTreeMap<String, String>,
+    /// Where the key stands, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_place: Option<Place>,
+    /// Where the expressions as a whole begin, where that is known: a field that lacks one has no place of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields_place: Option<Place>,
 }

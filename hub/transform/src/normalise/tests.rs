@@ -67,6 +67,8 @@ fn spec(fields: &[(&str, &str)]) -> MappingSpec {
         key: vec!["code".to_owned()],
         fields: fields.iter().enumerate().map(|(line, (name, text))| ((*name).to_owned(), sql(line, text))).collect(),
         codes: BTreeMap::new(),
+        key_place: None,
+        fields_place: None,
     }
 }
 
