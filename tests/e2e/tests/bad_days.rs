@@ -242,6 +242,7 @@ const HUB: &str = r#"kafka:
   retries: 1
   tls: {cert: hub.pem}
   properties: {ssl.key.password: hunter2, acks: "1"}
+  sasl: {mechanism: PLAINN, user: hub, password: "${file:none}"}
 http: {listen: here}
 registry: {user: hub, url: "registry:8081"}
 lanes: 0
@@ -288,10 +289,12 @@ hub.yaml:5:15: `kafka.tls.cert`: a client certificate needs both tls.cert and tl
 hub.yaml:5:15: `kafka.tls.cert`: there is no file hub.pem; a relative path begins at the configuration folder
 hub.yaml:6:34: a secret stands here in plain sight; put it into a file or the environment and write ${file:path} or ${env:NAME}
 hub.yaml:6:49: `kafka.properties.acks`: this setting cannot be changed here: the hub always waits for all replicas
-hub.yaml:7:16: `http.listen`: "here" is no address with a port: write `127.0.0.1:8081`, or `0.0.0.0:8081` for all
-hub.yaml:8:18: `registry.user`: a login needs both user and password: write registry.password too
-hub.yaml:8:28: `registry.url`: "registry:8081" is no URL: write `https://registry.example:8081`
-hub.yaml:9:8: `lanes` must be from 1 to 65535
+hub.yaml:7:21: `mechanism` must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; did you mean `PLAIN`?
+hub.yaml:7:50: secret ${file:none} cannot be read: none: No such file or directory (os error 2); write the secret into that file; a relative path begins at the configuration folder
+hub.yaml:8:16: `http.listen`: "here" is no address with a port: write `127.0.0.1:8081`, or `0.0.0.0:8081` for all
+hub.yaml:9:18: `registry.user`: a login needs both user and password: write registry.password too
+hub.yaml:9:28: `registry.url`: "registry:8081" is no URL: write `https://registry.example:8081`
+hub.yaml:10:8: `lanes` must be from 1 to 65535
 schemas/codes/broken.csv:3:1: code list broken: code a is here a second time
 systems/demo.yaml:2:20: `en` must be text, not a number; put it in quotes
 systems/demo.yaml:6:9: `port` must be a whole number, not text; write a whole number
