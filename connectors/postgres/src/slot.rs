@@ -349,6 +349,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_gauge_is_on_the_reference_page() {
+        let (code, page) = (include_str!("slot.rs"), include_str!("../../../docs/metrics.md"));
+        let names = code.split("tell(\"").skip(1).chain(code.split("SourceGauge { name: \"").skip(1)).filter_map(|rest| rest.split('"').next());
+        let names: Vec<&str> = names.filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
+        assert!(names.len() >= 6, "{names:?}");
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            // The hub has a name of its own for the lag of every kind of source.
+            let metric = if name == "lag_bytes" { "hub_capture_lag_bytes".to_owned() } else { format!("hub_source_{name}") };
+            assert!(page.lines().any(|line| line.starts_with(&format!("| `{metric}` |"))), "docs/metrics.md has no row for {metric}");
+        }
+    }
+
+    #[test]
     fn a_slot_whose_room_shrinks_is_forecast_to_be_lost_and_one_that_recovers_is_not() {
         let forecast = Forecast::default();
         let start = Instant::now();

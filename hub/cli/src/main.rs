@@ -82,6 +82,7 @@ fn main() -> ExitCode {
         eprintln!("error: the log cannot be set up: {error}");
         return ExitCode::from(Failure::USAGE);
     }
+    std::panic::set_hook(Box::new(report_panic));
     // Every TLS client of the process uses ring; a provider that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hub").build() {
@@ -100,6 +101,13 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Says where a panic was. Its message, unless it is a fixed text, may hold a value of a row, and stays unsaid.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let words = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("its message may hold a value and is left out");
+    tracing::error!(place, words, "a panic, a defect of the hub; please report it");
 }
 
 async fn dispatch(global: Global, command: Command) -> Result<(), Failure> {

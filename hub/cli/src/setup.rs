@@ -11,13 +11,15 @@ use crate::config::{HubFile, RegistryChoice};
 use crate::failure::Failure;
 use crate::http;
 
-/// Waits until Kafka answers, saying so; a hub may be started before its Kafka.
-pub(crate) async fn wait_for_kafka(config: &KafkaConfig) -> Result<(), Failure> {
+/// Waits until Kafka answers, saying so; a hub may be started before its Kafka. `tell` is given what is waited for.
+pub(crate) async fn wait_for_kafka(config: &KafkaConfig, tell: &impl Fn(String)) -> Result<(), Failure> {
+    tell(format!("waiting for Kafka at {}: it has not answered yet", config.brokers));
     let mut back_off = hub_engine::policy::BackOff::new(Duration::from_millis(500), Duration::from_secs(10));
     loop {
         match hub_engine::reach_kafka(config).await {
             Ok(()) => return Ok(()),
             Err(error) => {
+                tell(format!("waiting for Kafka at {}: {error}", config.brokers));
                 let wait = back_off.next(1.0);
                 tracing::warn!(%error, wait_ms = wait.as_millis(), "kafka does not answer; trying again");
                 tokio::time::sleep(wait).await;
@@ -42,17 +44,20 @@ pub(crate) fn registry_client(hub: &HubFile, directory: &Path) -> Result<Client,
     Client::new(settings).map_err(|error| Failure::unavailable("setting up the schema registry's client", error))
 }
 
-/// The registry of a running hub. The embedded one is started, and serves its port until the process ends.
-pub(crate) async fn registry(hub: &HubFile, naming: &Naming, directory: &Path) -> Result<Schemas, Failure> {
+/// The registry of a running hub. The embedded one is started, and serves its port until the process ends. `tell` is given
+/// what is waited for.
+pub(crate) async fn registry(hub: &HubFile, naming: &Naming, directory: &Path, tell: &impl Fn(String)) -> Result<Schemas, Failure> {
     let RegistryChoice::Embedded(listen) = hub.registry.choice() else {
         return Ok(Schemas::External(registry_client(hub, directory)?));
     };
+    tell("starting the schema registry".to_owned());
     let listener = http::listen("the schema registry", listen).await?;
     let mut back_off = hub_engine::policy::BackOff::new(Duration::from_millis(500), Duration::from_secs(10));
     let registry = loop {
         match Registry::start(hub.kafka.client(), &naming.schemas(), hub.kafka.replication).await {
             Ok(registry) => break registry,
             Err(error) if error.is_retriable() => {
+                tell(format!("waiting for the schema registry: {error}"));
                 tracing::warn!(%error, "the schema registry cannot start yet; trying again");
                 tokio::time::sleep(back_off.next(1.0)).await;
             }

@@ -31,12 +31,15 @@ pub struct Follow {
     pub topic: String,
     /// Only these systems; all where it is empty.
     pub only: Vec<String>,
+    /// Systems that the topic is known to hold: the node is not ready before it has looked at each.
+    pub known: Vec<String>,
 }
 
 impl Follow {
     /// Follows until `stop`. A topic that cannot be read is tried again for ever; what runs goes on meanwhile.
     pub async fn run(self, node: Arc<Node>, stop: CancellationToken) {
         let (tell, mut told) = mpsc::channel(4);
+        node.expect(self.known.iter().filter(|system| self.wants(system)).cloned());
         let (follow, reader_stop) = (self.clone(), stop.clone());
         let reading = tokio::task::spawn_blocking(move || follow.read(&tell, &reader_stop));
         loop {
@@ -46,8 +49,9 @@ impl Follow {
             };
             let Some(changes) = changes else { break };
             for (system, document) in changes {
-                if self.only.is_empty() || self.only.contains(&system) {
+                if self.wants(&system) {
                     self.make_so(&node, &system, document).await;
+                    node.arrived(&system);
                 }
             }
         }
@@ -56,8 +60,12 @@ impl Follow {
         let _ = reading.await;
     }
 
+    fn wants(&self, system: &String) -> bool {
+        self.only.is_empty() || self.only.contains(system)
+    }
+
     async fn make_so(&self, node: &Node, system: &str, document: Option<Value>) {
-        let Some(document) = document else { return node.halt(system).await };
+        let Some(document) = document else { return node.leave(system).await };
         let done = match serde_json::from_value::<Desired>(document) {
             Ok(desired) if desired.spec.system != system => Err(format!("it is the record of {}", desired.spec.system)),
             Ok(desired) if desired.removed => node.remove(desired, &self.topic).await.map_err(|error| error.to_string()),

@@ -46,6 +46,17 @@ pub enum RunError {
         /// What is wrong.
         why: String,
     },
+    /// The connector ended without an error and without being asked to.
+    #[error("the connector ended its capture, though nothing told it to; the system goes on from its checkpoint; please report it")]
+    Ended,
+    /// A panic: a mistake of the hub or of a connector.
+    #[error("a defect of the hub: it panicked while {doing} ({why}); the system goes on from its checkpoint; please report it")]
+    Panic {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said, where that cannot hold a value of a row.
+        why: String,
+    },
     /// The hub's own mistake.
     #[error("a defect of the hub while {doing}: {why}; please report it")]
     Defect {
@@ -67,6 +78,8 @@ impl RunError {
             Self::SchemaRefused { .. } => "schema-refused",
             Self::Registry { .. } => "registry",
             Self::BadSystem { .. } => "bad-system",
+            Self::Ended => "ended",
+            Self::Panic { .. } => "panic",
             Self::Defect { .. } => "defect",
         }
     }
@@ -76,7 +89,7 @@ impl RunError {
     pub fn action(&self) -> Action {
         match self {
             Self::Source(error) => decide(error.kind()),
-            Self::Kafka { .. } | Self::Registry { .. } => Action::Retry,
+            Self::Kafka { .. } | Self::Registry { .. } | Self::Ended | Self::Panic { .. } => Action::Retry,
             Self::Lane(error) if error.is_retriable() => Action::Retry,
             // A record that is too large is learned by the pipeline and dead-lettered by the next run.
             Self::Lane(LaneError::TooLarge { .. }) => Action::Retry,
@@ -85,6 +98,12 @@ impl RunError {
             Self::BadSystem { .. } | Self::Defect { .. } => Action::Stop,
         }
     }
+}
+
+/// The error of a panic. A message that was put together at run time may hold a value of a row, so only fixed ones are told.
+pub(crate) fn panicked(doing: &'static str, panic: &(dyn std::any::Any + Send)) -> RunError {
+    let fixed = panic.downcast_ref::<&'static str>();
+    RunError::Panic { doing, why: fixed.map_or_else(|| "the place is in the log".to_owned(), |words| (*words).to_owned()) }
 }
 
 /// An error with its causes in one line.

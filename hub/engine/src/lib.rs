@@ -1,8 +1,10 @@
 //! Runs systems: desired state, supervision, the pipeline from a connector to a lane, and what follows from errors.
 
 mod anew;
+pub mod bulletin;
 pub mod desired;
 mod error;
+mod gauges;
 mod node;
 pub mod pipeline;
 pub mod policy;

@@ -1,9 +1,10 @@
 //! One process of the hub: its lanes and the systems that run on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hub_kafka::{Health, KafkaConfig, Lane, LaneError, LaneInput, LaneLimits, Topics};
 use hub_model::SystemName;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
+use crate::bulletin::Bulletin;
 use crate::error::chain;
 use crate::prepare;
 use crate::removal::Removal;
@@ -45,6 +47,8 @@ pub struct NodeInput {
     pub lanes: u16,
     /// How secrets are resolved.
     pub secrets: Arc<SecretResolver>,
+    /// The node's name in the status topic: host and port of its operators' port.
+    pub name: String,
 }
 
 /// What the systems of a node share.
@@ -57,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) budget: Budget,
     pub(crate) secrets: Arc<SecretResolver>,
+    pub(crate) bulletin: Bulletin,
 }
 
 /// A running node.
@@ -64,6 +69,8 @@ pub struct Node {
     shared: Arc<Shared>,
     lanes: Vec<Arc<Lane>>,
     systems: Mutex<BTreeMap<String, Running>>,
+    /// Systems of the connectors topic that have not been looked at yet.
+    awaited: Mutex<BTreeSet<String>>,
 }
 
 struct Running {
@@ -94,6 +101,7 @@ impl Node {
             lanes.push(Arc::new(lane.map_err(RunError::Lane)?));
         }
         let shared = Shared {
+            bulletin: Bulletin::open(&input.kafka, &own.status, input.name)?,
             kafka: input.kafka,
             naming: input.naming,
             topic_defaults: input.topic_defaults,
@@ -103,7 +111,7 @@ impl Node {
             budget: Budget::new(input.queue_bytes),
             secrets: input.secrets,
         };
-        Ok(Self { shared: Arc::new(shared), lanes, systems: Mutex::new(BTreeMap::new()) })
+        Ok(Self { shared: Arc::new(shared), lanes, systems: Mutex::default(), awaited: Mutex::default() })
     }
 
     /// Makes one system run as desired. An unchanged one goes on undisturbed; a changed one is restarted from its checkpoint.
@@ -117,13 +125,14 @@ impl Node {
             return Ok(());
         }
         self.halt(&name).await;
+        self.shared.bulletin.revive(&name);
         let running = self.spawn(system, desired);
         self.lock(|systems| systems.insert(name, running));
         Ok(())
     }
 
     fn spawn(&self, system: SystemName, desired: Desired) -> Running {
-        let board = Board::new(system.as_str());
+        let board = Board::measured(system.as_str(), self.shared.metrics.system(system.as_str()));
         let stop = CancellationToken::new();
         let connector = Arc::new(Mutex::new(None));
         let task = if desired.paused {
@@ -173,7 +182,8 @@ impl Node {
             return Ok(());
         }
         self.halt(&name).await;
-        let (board, stop) = (Board::new(&name), CancellationToken::new());
+        self.shared.bulletin.revive(&name);
+        let (board, stop) = (Board::measured(&name, self.shared.metrics.system(&name)), CancellationToken::new());
         board.enter(State::Removing, None);
         let removal = Removal {
             shared: Arc::clone(&self.shared),
@@ -197,6 +207,35 @@ impl Node {
             // A supervisor ends within its connector's grace; its panic was reported by the runtime.
             let _ = task.await;
         }
+        // Nobody asks the source any more, and old figures would look like good ones.
+        let metrics = self.shared.metrics.system(name);
+        metrics.set_lag_bytes(None);
+        metrics.set_source_gauges([]);
+    }
+
+    /// Stops a system whose record is gone, and forgets its metrics and its status.
+    pub(crate) async fn leave(&self, name: &str) {
+        self.halt(name).await;
+        self.shared.metrics.forget_system(name);
+        if let Err(error) = self.shared.bulletin.forget(name).await {
+            tracing::warn!(system = name, error = &error as &dyn std::error::Error, "the status of a system that is gone cannot be deleted");
+        }
+    }
+
+    /// Names systems that are to be looked at before the node counts as ready.
+    pub(crate) fn expect(&self, systems: impl IntoIterator<Item = String>) {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).extend(systems);
+    }
+
+    /// A system's record was looked at.
+    pub(crate) fn arrived(&self, system: &str) {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).remove(system);
+    }
+
+    /// Systems whose record in the connectors topic has not been looked at yet.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<String> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Stops a system and removes what it left at its source (slot, publication) and its checkpoint.
@@ -222,30 +261,46 @@ impl Node {
     /// The status of every system. What keeps its lane from publishing is its trouble too.
     #[must_use]
     pub fn status(&self) -> Vec<SystemStatus> {
+        self.lock(|systems| systems.iter().map(|(name, running)| running.status(self.lane(name))).collect())
+    }
+
+    /// The status of the systems that this node may speak for: of a lane that another node has taken, that one tells.
+    pub(crate) fn told(&self) -> Vec<SystemStatus> {
+        let ours = |name: &str| !matches!(*self.lane(name).health().borrow(), Health::Fenced);
+        self.lock(|systems| systems.iter().filter(|(name, _)| ours(name)).map(|(name, running)| running.status(self.lane(name))).collect())
+    }
+
+    pub(crate) fn bulletin(&self) -> &Bulletin {
+        &self.shared.bulletin
+    }
+
+    fn lane(&self, system: &str) -> &Lane {
+        &self.lanes[self.lane_of(system)]
+    }
+
+    /// Brings what is measured when it is asked for up to date: queues, lag and snapshots.
+    pub fn observe(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.set_queue_bytes(self.shared.budget.used(), self.shared.budget.total());
         self.lock(|systems| {
-            systems
-                .iter()
-                .map(|(name, running)| {
-                    let connector = running.connector.lock().ok().and_then(|held| held.clone());
-                    let mut report = running.board.report(connector.map(|connector| connector.progress()).unwrap_or_default());
-                    report.blocked = trouble(&self.lanes[self.lane_of(name)]);
-                    report.error = report.error.or_else(|| report.blocked.clone());
-                    report
-                })
-                .collect()
-        })
+            // What is being removed leaves no series behind.
+            for (name, running) in systems.iter().filter(|(_, running)| running.board.state() != State::Removing) {
+                let (status, system) = (running.status(self.lane(name)), metrics.system(name));
+                system.set_queue_oldest(seconds(status.pending_seconds));
+                system.set_lag(seconds(status.lag_seconds.unwrap_or_default()));
+                for progress in status.snapshot {
+                    let count = |chunks: u64| usize::try_from(chunks).unwrap_or(usize::MAX);
+                    let (done, chunks) = (count(progress.chunks_done), count(progress.chunks));
+                    system.stream(&progress.stream).snapshot(progress.rows, progress.expected, done, chunks);
+                }
+            }
+        });
     }
 
     /// The systems that run here, as they were put.
     #[must_use]
     pub fn desired(&self) -> Vec<Desired> {
         self.lock(|systems| systems.values().map(|running| running.desired.clone()).collect())
-    }
-
-    /// Bytes that queues hold now, and may hold.
-    #[must_use]
-    pub fn queued_bytes(&self) -> (usize, usize) {
-        (self.shared.budget.used(), self.shared.budget.total())
     }
 
     /// Stops all systems, then the lanes.
@@ -257,20 +312,45 @@ impl Node {
         for name in names {
             self.halt(&name).await;
         }
+        self.shared.bulletin.farewell().await;
     }
 
     fn lock<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Running>) -> T) -> T {
-        change(&mut self.systems.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        change(&mut self.systems.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Running {
+    fn status(&self, lane: &Lane) -> SystemStatus {
+        let connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut report = self.board.report(connector.map(|connector| connector.progress()).unwrap_or_default());
+        report.blocked = trouble(lane);
+        report.error = report.error.or_else(|| report.blocked.clone());
+        // A supervisor ends only when it is told to; a removal ends when it is done.
+        let ended = self.task.as_ref().is_some_and(JoinHandle::is_finished) && !self.stop.is_cancelled();
+        if ended && report.state != State::Removing {
+            report.state = State::Stopped;
+            report.error = Some("its task has ended, a defect of the hub; restart the hub, and please report it".to_owned());
+        }
+        report
     }
 }
 
 /// Why a lane publishes nothing now.
 fn trouble(lane: &Lane) -> Option<String> {
+    if lane.has_ended() {
+        return Some(format!("the thread of lane {} has ended, a defect of the hub; restart the hub, and please report it", lane.name()));
+    }
     match &*lane.health().borrow() {
         Health::Waiting(error) => Some(chain(error)),
         Health::Fenced => Some(LaneError::Fenced { lane: lane.name().into() }.to_string()),
-        Health::Starting | Health::Ready | Health::Stopped => None,
+        Health::Stopped => Some(LaneError::Stopped { lane: lane.name().into() }.to_string()),
+        Health::Starting | Health::Ready => None,
     }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Checks Kafka's answer before anything is started.

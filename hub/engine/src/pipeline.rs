@@ -117,14 +117,13 @@ impl Pipeline {
         if let Some(metrics) = self.streams.get(stream) {
             metrics.captured(captured, batch.bytes());
         }
-        for (reason, rows) in output.reasons() {
-            self.metrics.rejected(reason, rows);
-        }
+        tally.rejects.extend(output.reasons());
         let counts = [captured, published, output.rejects.len(), output.filtered].map(|count| count as u64);
         tally.streams.push((Arc::clone(stream), counts));
         tally.bytes.push((Arc::clone(stream), output.block.as_ref().map_or(0, Block::bytes)));
         if batch.snapshot == SnapshotMark::No {
-            tally.latest_micros = batch.origin.commit_micros.last().copied().max(tally.latest_micros);
+            let latest = batch.origin.commit_micros.last().copied().zip(batch.origin.commit_position.last().copied());
+            tally.latest = latest.max(tally.latest);
         }
     }
 
@@ -134,6 +133,9 @@ impl Pipeline {
             if let Some(metrics) = self.streams.get(stream) {
                 metrics.published(usize::try_from(counts[1]).unwrap_or(usize::MAX), *bytes);
             }
+        }
+        for (reason, rows) in &tally.rejects {
+            self.metrics.rejected(reason, *rows);
         }
     }
 }

@@ -1,13 +1,17 @@
-//! Takes a system away: its source lets go of slot and publication, its checkpoint is forgotten, and last its record goes.
+//! Takes a system away: its source lets go of slot and publication, its checkpoint and status are forgotten, and last its record
+//! goes.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use hub_kafka::{Lane, Table};
 use hub_model::SystemName;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
+use crate::error::panicked;
 use crate::node::Shared;
 use crate::prepare;
 use crate::spec::Desired;
@@ -34,8 +38,9 @@ impl Removal {
         loop {
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,
-                outcome = self.attempt() => outcome,
+                outcome = AssertUnwindSafe(self.attempt()).catch_unwind() => outcome,
             };
+            let outcome = outcome.unwrap_or_else(|panic| Err(panicked("removing a system", &*panic)));
             let Err(error) = outcome else {
                 tracing::info!(system = %self.system, "removed: slot, publication, checkpoint and record");
                 return self.shared.metrics.forget_system(self.system.as_str());
@@ -52,6 +57,11 @@ impl Removal {
     async fn attempt(&self) -> Result<(), RunError> {
         open(&self.desired, &self.shared.kinds, &*self.shared.secrets).await?.release().await?;
         prepare::forget(&self.lane, &self.system).await?;
+        let failed = |error: hub_kafka::Error| RunError::Kafka {
+            doing: format!("deleting the status of {}", self.system),
+            cause: crate::error::chain(&error),
+        };
+        self.shared.bulletin.forget(self.system.as_str()).await.map_err(failed)?;
         let doing = || format!("deleting the record of {}", self.system);
         let kafka = |error: hub_kafka::Error| RunError::Kafka { doing: doing(), cause: error.to_string() };
         Table::open(&self.shared.kafka, &self.topic).map_err(kafka)?.delete(self.system.as_str()).await.map_err(kafka)?;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
 use crate::anew::{Readings, Search};
+use crate::error::panicked;
 use crate::pipeline::Pipeline;
 use crate::status::{Board, State, Tally};
 
@@ -26,8 +27,6 @@ const QUEUE_DEPTH: usize = 8;
 const SMALL: usize = 200;
 /// How long a connector may take to end after its outlet is shut.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often the source is asked for its gauges.
-const GAUGE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a run needs.
 pub(crate) struct Run<'a> {
@@ -63,17 +62,17 @@ impl Run<'_> {
     /// Runs until the source, the lane or `stop` ends it.
     pub(crate) async fn run(mut self, stop: &CancellationToken) -> Result<(), RunError> {
         self.begin(stop).await?;
-        let (outlet, mut deliveries) = hub_sdk::outlet(self.budget.clone(), QUEUE_DEPTH);
+        let (outlet, mut deliveries) = hub_sdk::outlet_into(self.budget.clone(), QUEUE_DEPTH, self.board.backlog().clone());
         let mut capture = spawn_capture(&self.connector, std::mem::take(&mut self.checkpoint), outlet);
-        let gauges = spawn_gauges(Arc::clone(&self.connector), self.metrics.clone());
         let (report, outcomes) = mpsc::unbounded_channel();
         let mut flight = Flight { outcomes, report, open: 0 };
-        let ended = self.pump(&mut deliveries, &mut capture, &mut flight, stop).await;
-        gauges.abort();
+        let ended = self.pump(&mut deliveries, &mut capture.0, &mut flight, stop).await;
         drop(deliveries);
-        if !capture.is_finished() && tokio::time::timeout(GRACE, &mut capture).await.is_err() {
-            capture.abort();
+        if !capture.0.is_finished() {
+            // One that does not end in time is aborted with its handle.
+            let _ = tokio::time::timeout(GRACE, &mut capture.0).await;
         }
+        drop(capture);
         let drained = self.drain(&mut flight).await;
         ended.and(drained)
     }
@@ -196,7 +195,6 @@ impl Run<'_> {
     fn enter(&self, state: State) {
         if self.board.state() != state {
             self.board.enter(state, None);
-            self.metrics.set_state(state.metric());
         }
     }
 
@@ -204,14 +202,9 @@ impl Run<'_> {
         match outcome.result {
             Ok(committed) => {
                 self.connector.acknowledge(&outcome.checkpoint);
-                #[allow(clippy::cast_precision_loss, reason = "a lag for people")]
-                let lag = outcome.tally.latest_micros.map(|at| (now_micros() - at).max(0) as f64 / 1e6);
-                self.board.add(&outcome.tally, lag);
+                self.board.add(&outcome.tally);
                 self.pipeline.settled(&outcome.tally);
                 self.metrics.progressed_at(seconds(now_micros()));
-                if let Some(lag) = lag {
-                    self.metrics.set_lag(Duration::from_secs_f64(lag));
-                }
                 tracing::trace!(records = committed.records, "committed");
                 Ok(())
             }
@@ -235,39 +228,28 @@ impl Run<'_> {
     }
 }
 
-fn spawn_capture(connector: &Arc<dyn DynConnector>, from: Checkpoint, outlet: Outlet) -> JoinHandle<Result<(), SourceError>> {
+fn spawn_capture(connector: &Arc<dyn DynConnector>, from: Checkpoint, outlet: Outlet) -> Task<Result<(), SourceError>> {
     let connector = Arc::clone(connector);
-    tokio::spawn(async move { connector.capture(from, outlet).await })
-}
-
-fn spawn_gauges(connector: Arc<dyn DynConnector>, metrics: SystemMetrics) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut period = tokio::time::interval(GAUGE_PERIOD);
-        loop {
-            period.tick().await;
-            match connector.gauges().await {
-                Ok(gauges) => metrics.set_source_gauges(
-                    gauges.iter().map(|gauge| (gauge.name, gauge.label.as_ref().map(|(name, value)| (*name, value.as_str())), gauge.value)),
-                ),
-                Err(error) => tracing::debug!(error = %error.report(), "source gauges cannot be read"),
-            }
-            for progress in connector.progress() {
-                let count = |chunks: u64| usize::try_from(chunks).unwrap_or(usize::MAX);
-                metrics.stream(&progress.stream).snapshot(
-                    progress.rows,
-                    progress.rows_expected,
-                    count(progress.chunks_done),
-                    count(progress.chunks),
-                );
-            }
-        }
-    })
+    Task(tokio::spawn(async move { connector.capture(from, outlet).await }))
 }
 
 fn ended(result: Result<Result<(), SourceError>, tokio::task::JoinError>) -> Result<(), RunError> {
     match result {
-        Ok(result) => result.map_err(RunError::from),
-        Err(error) => Err(RunError::Defect { doing: "capturing".to_owned(), why: error.to_string() }),
+        Ok(Ok(())) => Err(RunError::Ended),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Err(panicked("capturing", &*panic)),
+            Err(error) => Err(RunError::Defect { doing: "capturing".to_owned(), why: error.to_string() }),
+        },
+    }
+}
+
+/// A task that ends with its owner, also where the owner panics.
+pub(crate) struct Task<T>(pub(crate) JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -1,21 +1,25 @@
 //! Keeps one system running: prepares it, runs it, and decides what follows when a run ends.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use hub_kafka::Lane;
 use hub_model::SystemName;
 use hub_sdk::{BatchLimits, DynConnector, ErrorKind, Kind, OpenContext, SourceError, StreamRequest};
+use hub_telemetry::SystemMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
 use crate::anew::Readings;
+use crate::error::panicked;
 use crate::node::{SecretResolver, Shared};
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, BackOff};
 use crate::prepare;
-use crate::session::Run;
+use crate::session::{Run, Task};
 use crate::spec::Desired;
 use crate::status::{Board, State};
 
@@ -36,14 +40,16 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until `stop`. Ends early only when a person has to decide.
+    /// Runs until `stop`. Where a person has to decide, it waits for that.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut back_off = BackOff::new(FIRST_WAIT, LONGEST_WAIT);
+        let _gauges = Task(tokio::spawn(crate::gauges::watch(Arc::clone(&self.connector), self.metrics())));
         loop {
             let before = self.published();
-            let error = match self.attempt(&stop).await {
-                Ok(()) => return,
-                Err(error) => error,
+            let error = match AssertUnwindSafe(self.attempt(&stop)).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => panicked("running the system", &*panic),
             };
             if stop.is_cancelled() {
                 return;
@@ -51,7 +57,7 @@ impl Supervisor {
             if self.published() > before {
                 back_off.reset();
             }
-            self.shared.metrics.system(self.system.as_str()).restarted(error.reason());
+            self.metrics().restarted(error.reason());
             let wait = match error.action() {
                 Action::Retry => {
                     tracing::warn!(system = %self.system, %error, "the run ended; trying again");
@@ -66,7 +72,8 @@ impl Supervisor {
                 Action::Stop => {
                     tracing::error!(system = %self.system, %error, "the system is stopped until a person decides");
                     self.enter(State::Stopped, &error);
-                    return;
+                    // Its slot goes on holding back the source's log: the gauges are watched on.
+                    return stop.cancelled().await;
                 }
             };
             tokio::select! {
@@ -78,7 +85,10 @@ impl Supervisor {
 
     fn enter(&self, state: State, error: &RunError) {
         self.board.enter(state, Some(error.to_string()));
-        self.shared.metrics.system(self.system.as_str()).set_state(state.metric());
+    }
+
+    fn metrics(&self) -> SystemMetrics {
+        self.shared.metrics.system(self.system.as_str())
     }
 
     fn published(&self) -> u64 {
@@ -99,8 +109,8 @@ impl Supervisor {
             self.board.stream(stream.source(), stream.topic());
         }
         let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
-        let metrics = self.shared.metrics.system(self.system.as_str());
         let (readings, checkpoint) = Readings::split(&opened.checkpoint);
+        let metrics = self.metrics();
         let run = Run {
             session: opened.session,
             connector,

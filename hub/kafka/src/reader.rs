@@ -105,6 +105,8 @@ pub struct Reader {
     plan: ReadPlan,
     /// Partitions whose planned end is not reached yet.
     open: BTreeSet<i32>,
+    /// How long it has waited since Kafka last showed that it is there.
+    silent: Duration,
 }
 
 /// How long brokers may be silent before a reader gives up on them.
@@ -141,22 +143,27 @@ impl Reader {
             assignment.add_partition_offset(&plan.topic, *partition, offset).map_err(fail)?;
         }
         consumer.assign(&assignment).map_err(fail)?;
-        Ok(Self { config: config.clone(), context, consumer, plan, open: partitions.into_iter().collect() })
+        Ok(Self { config: config.clone(), context, consumer, plan, open: partitions.into_iter().collect(), silent: Duration::ZERO })
     }
 
     /// The next record, waiting at most `wait` for it.
     ///
     /// # Errors
-    /// What keeps Kafka from answering. A reader that runs for ever goes on by itself where that is possible, and may be
-    /// asked again after an [`Error::Unreachable`].
+    /// What keeps Kafka from answering. A reader that has an end gives up after 15 s of silence, however often it is asked. One
+    /// that runs for ever goes on by itself where that is possible, and may be asked again after an [`Error::Unreachable`].
     pub fn next(&mut self, wait: Duration) -> Result<Next<'_>, Error> {
         let until = Instant::now() + wait;
         loop {
             if self.plan.until != Until::Forever && self.open.is_empty() {
                 return Ok(Next::End);
             }
-            let left = until.saturating_duration_since(Instant::now());
-            match self.consumer.poll(left) {
+            let asked = Instant::now();
+            let polled = self.consumer.poll(until.saturating_duration_since(asked));
+            self.silent = if polled.is_none() { self.silent + asked.elapsed() } else { Duration::ZERO };
+            match polled {
+                None if self.plan.until != Until::Forever && self.silent >= SILENCE => {
+                    return Err(self.error(RdError::MessageConsumption(Code::OperationTimedOut)));
+                }
                 None => return Ok(Next::Quiet),
                 Some(Ok(message)) => {
                     if self.plan.key.as_deref().is_none_or(|key| message.key() == Some(key)) {
@@ -177,13 +184,11 @@ impl Reader {
     /// # Errors
     /// Kafka's, silence of the brokers for 15 s, or those of `visit`.
     pub fn each<E: From<Error>>(&mut self, mut visit: impl FnMut(&BorrowedRecord<'_>) -> Result<(), E>) -> Result<(), E> {
-        let forever = self.plan.until == Until::Forever;
         loop {
             match self.next(SILENCE)? {
                 Next::Record(record) => visit(&record)?,
                 Next::End => return Ok(()),
-                Next::Quiet if forever => {}
-                Next::Quiet => return Err(self.error(RdError::MessageConsumption(Code::OperationTimedOut)).into()),
+                Next::Quiet => {}
             }
         }
     }

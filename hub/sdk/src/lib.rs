@@ -4,6 +4,7 @@
 //! `connectors/all` registers connectors as [`Kind`]s; nothing else names them.
 
 mod abilities;
+mod backlog;
 mod erased;
 mod error;
 mod outlet;
@@ -14,10 +15,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use abilities::Abilities;
+pub use backlog::{Backlog, Unsettled};
 pub use erased::{ConfigFault, DynConnector, Kind};
 pub use error::{ErrorKind, SourceError};
 pub use hub_model as model;
-pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet};
+pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet, outlet_into};
 pub use secret::Secret;
 pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape, StreamText};
 
@@ -113,7 +115,8 @@ pub trait Connector: Sized + Send + Sync + 'static {
     /// Is told that everything up to `durable` is in Kafka. Must be quick; the source may be told later.
     fn acknowledge(&self, durable: &Checkpoint);
 
-    /// Lag, progress and health of the source, for metrics. `None` where it cannot be reached now.
+    /// Lag and health of the source, for metrics. A gauge `lag_bytes` is the log of the source that is not yet confirmed to
+    /// it. Asked for every few seconds, also while nothing is captured.
     fn gauges(&self) -> impl Future<Output = Result<Vec<SourceGauge>, SourceError>> + Send;
 
     /// How far a running snapshot is.

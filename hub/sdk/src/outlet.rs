@@ -5,6 +5,8 @@ use std::sync::Arc;
 use hub_model::{ChangeBatch, Checkpoint, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::backlog::{Backlog, Place};
+
 /// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
 /// are durable. A delivery without batches only moves the checkpoint; an empty one says that changes are followed now.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Budget {
 #[derive(Debug)]
 pub struct Permit {
     _held: OwnedSemaphorePermit,
+    /// The delivery's place in the backlog: it waits for as long as its memory is held.
+    _place: Option<Place>,
 }
 
 /// The receiving side is gone: the connector should end quietly.
@@ -56,7 +60,7 @@ impl Budget {
     pub async fn take(&self, bytes: usize) -> Permit {
         let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total);
         match Arc::clone(&self.kibibytes).acquire_many_owned(wanted).await {
-            Ok(held) => Permit { _held: held },
+            Ok(held) => Permit { _held: held, _place: None },
             // The semaphore is never closed; waiting for ever is the only honest answer if it were.
             Err(_closed) => std::future::pending().await,
         }
@@ -79,14 +83,21 @@ impl Budget {
 #[derive(Clone, Debug)]
 pub struct Outlet {
     budget: Budget,
+    backlog: Backlog,
     queue: mpsc::Sender<(Delivery, Permit)>,
 }
 
 /// An outlet under `budget` and the queue it fills, at most `depth` deliveries deep.
 #[must_use]
 pub fn outlet(budget: Budget, depth: usize) -> (Outlet, mpsc::Receiver<(Delivery, Permit)>) {
+    outlet_into(budget, depth, Backlog::default())
+}
+
+/// The same, with every delivery in `backlog` from the moment it is handed over until its [`Permit`] is dropped.
+#[must_use]
+pub fn outlet_into(budget: Budget, depth: usize, backlog: Backlog) -> (Outlet, mpsc::Receiver<(Delivery, Permit)>) {
     let (queue, deliveries) = mpsc::channel(depth.max(1));
-    (Outlet { budget, queue }, deliveries)
+    (Outlet { budget, backlog, queue }, deliveries)
 }
 
 impl Outlet {
@@ -96,8 +107,9 @@ impl Outlet {
     /// [`Shut`] when nobody receives any more.
     pub async fn deliver(&self, delivery: Delivery) -> Result<(), Shut> {
         let bytes = delivery.batches.iter().map(ChangeBatch::bytes).sum::<usize>();
+        let place = self.backlog.enter(&delivery.batches);
         let permit = tokio::select! {
-            permit = self.budget.take(bytes) => permit,
+            permit = self.budget.take(bytes) => Permit { _place: Some(place), ..permit },
             () = self.queue.closed() => return Err(Shut),
         };
         self.queue.send((delivery, permit)).await.map_err(|_| Shut)
@@ -123,6 +135,37 @@ mod tests {
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         drop(held);
         assert!(futures::poll!(waiting.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_waits_from_its_hand_over_until_its_permit_is_dropped() {
+        let backlog = Backlog::default();
+        let budget = Budget::new(1024);
+        let (outlet, mut deliveries) = outlet_into(budget.clone(), 1, backlog.clone());
+        let full = budget.take(1024).await;
+        let empty = || Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        let mut waiting = Box::pin(outlet.deliver(empty()));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        let later = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let unsettled = backlog.unsettled(later);
+        assert_eq!(unsettled.deliveries, 1, "one that waits for room counts too");
+        assert!(unsettled.waited >= std::time::Duration::from_secs(5));
+        drop(full);
+        assert_eq!(waiting.await, Ok(()));
+        let received = deliveries.recv().await;
+        assert_eq!(backlog.unsettled(later).deliveries, 1);
+        drop(received);
+        assert_eq!(backlog.unsettled(later), crate::Unsettled::default());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_given_up_waits_no_more() {
+        let backlog = Backlog::default();
+        let (outlet, deliveries) = outlet_into(Budget::new(1024), 1, backlog.clone());
+        drop(deliveries);
+        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        assert_eq!(outlet.deliver(empty).await, Err(Shut));
+        assert_eq!(backlog.unsettled(std::time::Instant::now()).deliveries, 0);
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ impl Probe {
     }
 }
 
-/// One figure of the source's health, exported as `hub_source_<name>{system}`.
+/// One figure of the source's health, exported as `hub_source_<name>{system}`; `lag_bytes` as `hub_capture_lag_bytes{system}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceGauge {
     /// Metric suffix with its unit: `lag_bytes`, `slot_safe_wal_bytes`, `slot_lost_in_seconds`.

@@ -1,4 +1,5 @@
-//! Every metric of the hub by name, with its type, labels and meaning: what dashboards and the reference page rely on.
+//! Every metric of the hub by name, with its type, labels and meaning: what dashboards and the reference page
+//! (`docs/metrics.md`) rely on.
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +36,23 @@ const LANE: &[&str] = &["lane"];
 use Kind::{Counter, Gauge, Histogram};
 
 pub(crate) const CAPTURE_ROWS: Metric =
-    metric("hub_capture_rows_total", Counter, STREAM, "Rows taken from the source, snapshot and live together");
+    metric("hub_capture_rows_total", Counter, STREAM, "Rows taken from the source, snapshot and live together; rows taken again after a restart count again");
 pub(crate) const CAPTURE_BYTES: Metric =
     metric("hub_capture_bytes_total", Counter, STREAM, "Bytes of the captured rows as columns in memory");
 pub(crate) const CAPTURE_LAG: Metric = metric(
     "hub_capture_lag_seconds",
     Gauge,
     SYSTEM,
-    "Age of the newest published change when it was published: now minus its commit at the source",
+    "How far the topics are behind the source: age of the oldest captured change that is not durable in Kafka, now minus its \
+     commit at the source; for 5 s afterwards the age that the last one had when it became durable; then 0. While the system \
+     does not follow its source, the time since it last was up to date, or since it was started here",
 );
-pub(crate) const CAPTURE_LAG_BYTES: Metric =
-    metric("hub_capture_lag_bytes", Gauge, SYSTEM, "Log of the source not yet confirmed, where the source can tell");
+pub(crate) const CAPTURE_LAG_BYTES: Metric = metric(
+    "hub_capture_lag_bytes",
+    Gauge,
+    SYSTEM,
+    "Bytes of the source's log that are not yet confirmed to it, by its own account every 5 s; absent where it cannot tell or be reached",
+);
 pub(crate) const SNAPSHOT_ROWS: Metric = metric("hub_snapshot_rows", Gauge, STREAM, "Rows read so far by the running or last snapshot");
 pub(crate) const SNAPSHOT_EXPECTED: Metric =
     metric("hub_snapshot_expected_rows", Gauge, STREAM, "Rows that the snapshot expects, by the source's estimate");
@@ -57,12 +64,18 @@ pub(crate) const REJECT_ROWS: Metric = metric(
     "hub_reject_rows_total",
     Counter,
     &["system", "reason"],
-    "Rows refused by mapping or schema and kept in the rejects topic, by reason code",
+    "Rows refused by mapping or schema and committed to the rejects topic, by reason code",
 );
 pub(crate) const PUBLISH_ROWS: Metric = metric("hub_publish_rows_total", Counter, STREAM, "Rows committed to Kafka, rejects not counted");
 pub(crate) const PUBLISH_BYTES: Metric =
     metric("hub_publish_bytes_total", Counter, STREAM, "Bytes of keys and values committed to Kafka, before compression");
 pub(crate) const QUEUE_BYTES: Metric = metric("hub_queue_bytes", Gauge, &[], "Bytes of rows between sources and Kafka now");
+pub(crate) const QUEUE_OLDEST: Metric = metric(
+    "hub_queue_oldest_seconds",
+    Gauge,
+    SYSTEM,
+    "How long the oldest delivery between the source and Kafka has waited; 0 where none waits. Over http.stalled_after_s, /readyz says no",
+);
 pub(crate) const QUEUE_LIMIT_BYTES: Metric =
     metric("hub_queue_limit_bytes", Gauge, &[], "Bytes of rows that may be between sources and Kafka");
 pub(crate) const STATE: Metric =
@@ -71,7 +84,7 @@ pub(crate) const PROGRESS: Metric = metric(
     "hub_system_progress_timestamp_seconds",
     Gauge,
     SYSTEM,
-    "When the system last committed rows or learned that there are none, seconds since 1970",
+    "When something of the system last became durable, rows or a position without any, seconds since 1970",
 );
 pub(crate) const RESTARTS: Metric =
     metric("hub_system_restarts_total", Counter, &["system", "reason"], "Restarts of the system from its checkpoint, by kind of error");
@@ -103,6 +116,7 @@ pub const CATALOGUE: &[Metric] = &[
     PUBLISH_BYTES,
     QUEUE_BYTES,
     QUEUE_LIMIT_BYTES,
+    QUEUE_OLDEST,
     STATE,
     PROGRESS,
     RESTARTS,
@@ -117,9 +131,27 @@ pub const CATALOGUE: &[Metric] = &[
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "a failing test may panic")]
+
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn every_metric_is_on_the_reference_page_with_its_type_labels_and_meaning() {
+        let page = include_str!("../../../docs/metrics.md");
+        for metric in CATALOGUE {
+            let start = format!("| `{}` |", metric.name);
+            let row = page.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/metrics.md has no row for {}", metric.name));
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert_eq!(cells.len(), 6, "name, type, labels, unit, meaning, alert: {row}");
+            let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels };
+            assert_eq!((cells[1], cells[2]), (format!("{:?}", metric.kind).to_lowercase().as_str(), labels.as_str()), "{row}");
+            assert!(cells[4].starts_with(metric.help), "the page and the help text of {} differ: {}", metric.name, metric.help);
+        }
+    }
 
     #[test]
     fn names_are_unique_and_follow_the_pattern() {

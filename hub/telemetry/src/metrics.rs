@@ -35,7 +35,7 @@ pub(crate) struct Families {
     pub(crate) capture_rows: IntCounterVec,
     pub(crate) capture_bytes: IntCounterVec,
     pub(crate) capture_lag: GaugeVec,
-    pub(crate) capture_lag_bytes: IntGaugeVec,
+    pub(crate) capture_lag_bytes: GaugeVec,
     pub(crate) snapshot_rows: IntGaugeVec,
     pub(crate) snapshot_expected: IntGaugeVec,
     pub(crate) snapshot_chunks: IntGaugeVec,
@@ -46,6 +46,7 @@ pub(crate) struct Families {
     pub(crate) publish_bytes: IntCounterVec,
     pub(crate) queue_bytes: IntGaugeVec,
     pub(crate) queue_limit_bytes: IntGaugeVec,
+    pub(crate) queue_oldest: GaugeVec,
     pub(crate) state: IntGaugeVec,
     pub(crate) progress: GaugeVec,
     pub(crate) restarts: IntCounterVec,
@@ -71,7 +72,7 @@ impl Metrics {
             capture_rows: counter(&registry, &names::CAPTURE_ROWS)?,
             capture_bytes: counter(&registry, &names::CAPTURE_BYTES)?,
             capture_lag: gauge(&registry, &names::CAPTURE_LAG)?,
-            capture_lag_bytes: int_gauge(&registry, &names::CAPTURE_LAG_BYTES)?,
+            capture_lag_bytes: gauge(&registry, &names::CAPTURE_LAG_BYTES)?,
             snapshot_rows: int_gauge(&registry, &names::SNAPSHOT_ROWS)?,
             snapshot_expected: int_gauge(&registry, &names::SNAPSHOT_EXPECTED)?,
             snapshot_chunks: int_gauge(&registry, &names::SNAPSHOT_CHUNKS)?,
@@ -82,6 +83,7 @@ impl Metrics {
             publish_bytes: counter(&registry, &names::PUBLISH_BYTES)?,
             queue_bytes: int_gauge(&registry, &names::QUEUE_BYTES)?,
             queue_limit_bytes: int_gauge(&registry, &names::QUEUE_LIMIT_BYTES)?,
+            queue_oldest: gauge(&registry, &names::QUEUE_OLDEST)?,
             state: int_gauge(&registry, &names::STATE)?,
             progress: gauge(&registry, &names::PROGRESS)?,
             restarts: counter(&registry, &names::RESTARTS)?,
@@ -231,8 +233,9 @@ mod tests {
         system.restarted("unreachable");
         system.observe_batch(Duration::from_millis(3));
         system.set_lag(Duration::from_secs(1));
-        system.set_lag_bytes(77);
-        system.set_state(SystemState::Running);
+        system.set_lag_bytes(Some(77.0));
+        system.set_queue_oldest(Duration::from_secs(2));
+        system.set_state(SystemState::Following);
         system.progressed_at(1_700_000_000.0);
         let lane = metrics.lane("hub-lane-0");
         lane.committed(10, Duration::from_millis(2));
@@ -266,6 +269,14 @@ mod tests {
         let text = metrics.render();
         let set: Vec<_> = text.lines().filter(|line| line.starts_with("hub_system_state{") && line.ends_with(" 1")).collect();
         assert_eq!(set, [r#"hub_system_state{state="stopped",system="mot-cua"} 1"#]);
+    }
+
+    #[test]
+    fn a_lag_in_bytes_that_nobody_knows_is_no_series() {
+        let metrics = touched();
+        assert!(metrics.render().contains(r#"hub_capture_lag_bytes{system="mot-cua"} 77"#));
+        metrics.system("mot-cua").set_lag_bytes(None);
+        assert!(!metrics.render().contains("hub_capture_lag_bytes{"), "0 would be a lie");
     }
 
     #[test]

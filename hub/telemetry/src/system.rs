@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntGauge, Opts};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, Opts};
 
 use crate::metrics::{Families, clamp};
 
-/// What a system is doing.
+/// What a system is doing, in the words of `hub status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SystemState {
     /// It is being opened.
@@ -16,18 +16,31 @@ pub enum SystemState {
     /// Its first snapshot runs.
     Snapshot,
     /// It follows changes.
-    Running,
+    Following,
     /// It failed and waits for its next try.
     Retrying,
-    /// It waits for a person (denied, bad configuration).
-    Paused,
+    /// It failed and waits for a person to mend its source; tried now and then.
+    Waiting,
     /// It stopped for good and says why.
     Stopped,
+    /// It was stopped on purpose.
+    Paused,
+    /// It is being taken away.
+    Removing,
 }
 
 impl SystemState {
     /// All states, in the order of a system's life.
-    pub const ALL: [Self; 6] = [Self::Starting, Self::Snapshot, Self::Running, Self::Retrying, Self::Paused, Self::Stopped];
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Snapshot,
+        Self::Following,
+        Self::Retrying,
+        Self::Waiting,
+        Self::Stopped,
+        Self::Paused,
+        Self::Removing,
+    ];
 
     /// The state as a label value.
     #[must_use]
@@ -35,10 +48,12 @@ impl SystemState {
         match self {
             Self::Starting => "starting",
             Self::Snapshot => "snapshot",
-            Self::Running => "running",
+            Self::Following => "following",
             Self::Retrying => "retrying",
-            Self::Paused => "paused",
+            Self::Waiting => "waiting",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::Removing => "removing",
         }
     }
 }
@@ -53,7 +68,7 @@ struct Inner {
     system: String,
     families: Arc<Families>,
     lag: Gauge,
-    lag_bytes: IntGauge,
+    queue_oldest: Gauge,
     batch_seconds: Histogram,
     progress: Gauge,
     /// Handles made on demand; locked once per batch at most.
@@ -79,7 +94,7 @@ impl SystemMetrics {
     pub(crate) fn new(families: &Arc<Families>, system: &str) -> Self {
         let inner = Inner {
             lag: families.capture_lag.with_label_values(&[system]),
-            lag_bytes: families.capture_lag_bytes.with_label_values(&[system]),
+            queue_oldest: families.queue_oldest.with_label_values(&[system]),
             batch_seconds: families.batch_seconds.with_label_values(&[system]),
             progress: families.progress.with_label_values(&[system]),
             system: system.to_owned(),
@@ -125,14 +140,24 @@ impl SystemMetrics {
         self.inner.batch_seconds.observe(took.as_secs_f64());
     }
 
-    /// Age of the newest published change.
+    /// How far the topics are behind the source.
     pub fn set_lag(&self, lag: Duration) {
         self.inner.lag.set(lag.as_secs_f64());
     }
 
-    /// Log of the source that is not yet confirmed, bytes.
-    pub fn set_lag_bytes(&self, bytes: u64) {
-        self.inner.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    /// How long the oldest delivery has waited for Kafka.
+    pub fn set_queue_oldest(&self, waited: Duration) {
+        self.inner.queue_oldest.set(waited.as_secs_f64());
+    }
+
+    /// Log of the source that is not yet confirmed, bytes; `None` where nobody knows now, which removes the series.
+    pub fn set_lag_bytes(&self, bytes: Option<f64>) {
+        let (family, labels) = (&self.inner.families.capture_lag_bytes, [self.inner.system.as_str()]);
+        match bytes {
+            Some(bytes) => family.with_label_values(&labels).set(bytes),
+            // One that was never set is no mistake.
+            None => drop(family.remove_label_values(&labels)),
+        }
     }
 
     /// When the system last made progress, seconds since 1970-01-01 UTC.
@@ -174,6 +199,7 @@ impl SystemMetrics {
         let system = self.inner.system.as_str();
         let _ = families.capture_lag.remove_label_values(&[system]);
         let _ = families.capture_lag_bytes.remove_label_values(&[system]);
+        let _ = families.queue_oldest.remove_label_values(&[system]);
         let _ = families.batch_seconds.remove_label_values(&[system]);
         let _ = families.progress.remove_label_values(&[system]);
         for state in SystemState::ALL {

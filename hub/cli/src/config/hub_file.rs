@@ -112,12 +112,19 @@ pub(crate) struct Http {
     #[serde(default = "http_listen")]
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
+    /// Seconds that captured rows may wait for Kafka before /readyz says that their system makes no progress.
+    #[serde(default = "stalled_after")]
+    pub(crate) stalled_after_s: u32,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: http_listen() }
+        Self { listen: http_listen(), stalled_after_s: stalled_after() }
     }
+}
+
+fn stalled_after() -> u32 {
+    30
 }
 
 /// What could be read of `hub.yaml`.

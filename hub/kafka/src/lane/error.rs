@@ -107,6 +107,12 @@ pub enum LaneError {
         /// The lane.
         lane: Arc<str>,
     },
+    /// The lane panicked with the publication in its hands. Whether it was committed, the checkpoint of the next session tells.
+    #[error("lane {lane} panicked, a defect of the hub, and begins anew; the system goes on from its checkpoint; please report it")]
+    Lost {
+        /// The lane.
+        lane: Arc<str>,
+    },
     /// Anything else.
     #[error("lane {lane} failed: {cause}")]
     Fatal {
@@ -122,7 +128,7 @@ impl LaneError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Aborted { .. } | Self::Neighbour { .. } | Self::Stale { .. } => true,
+            Self::Unreachable { .. } | Self::Aborted { .. } | Self::Neighbour { .. } | Self::Stale { .. } | Self::Lost { .. } => true,
             Self::Checkpoint { cause, .. } => cause.is_retriable(),
             Self::TooLarge { .. }
             | Self::NoTopic { .. }

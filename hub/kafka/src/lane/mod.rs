@@ -3,7 +3,8 @@
 //!
 //! # What holds
 //! - A publication's `done` is called exactly once, after its fate is settled: committed, or never to be committed.
-//!   (Only where a lane is stopped while Kafka is away can a commit stay unknown; the next lane of the name settles it.)
+//!   (Only where a lane is stopped while Kafka is away, or panics, can a commit stay unknown; the next lane of the name, or
+//!   the lane itself before it answers the next [`Lane::open`], settles it.)
 //! - After an error, nothing of that system is published until it has opened a new [`Session`]: publications of the old
 //!   one, queued or yet to come, are answered with [`LaneError::Stale`].
 //! - [`Lane::open`] returns the checkpoint that the new session goes on from; no older publication can follow it.
@@ -119,6 +120,28 @@ pub struct Committed {
     pub took: Duration,
 }
 
+/// Tells a publication's outcome once, also where the publication is dropped without one: its lane has panicked then.
+struct Told {
+    lane: Arc<str>,
+    done: Option<Box<dyn FnOnce(Result<Committed, LaneError>) + Send>>,
+}
+
+impl Told {
+    fn tell(mut self, outcome: Result<Committed, LaneError>) {
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Err(LaneError::Lost { lane: Arc::clone(&self.lane) }));
+        }
+    }
+}
+
 /// Whether a lane can publish.
 #[derive(Clone, Debug)]
 pub enum Health {
@@ -175,7 +198,7 @@ impl Lane {
         let worker = Worker::new(input, Arc::clone(&shared), commands);
         let thread = std::thread::Builder::new()
             .name(format!("lane {name}"))
-            .spawn(move || worker.run())
+            .spawn(move || worker.live())
             .map_err(|cause| LaneError::Fatal { lane: Arc::clone(&name), cause: cause.to_string().into() })?;
         Ok(Self { name, config, checkpoints_topic, queue, shared, health: watched, reading: Semaphore::new(2), thread: Some(thread) })
     }
@@ -184,6 +207,12 @@ impl Lane {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether its thread has ended, though nobody stopped it: nothing is published any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(std::thread::JoinHandle::is_finished)
     }
 
     /// Whether it can publish, now and as it changes.
@@ -209,7 +238,9 @@ impl Lane {
         let request = OpenRequest { system: system.clone(), answer };
         self.shared.opens.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         // A full queue means that the thread is awake; it looks at the requests before its next transaction.
-        let _ = self.queue.try_send(Command::Look);
+        if let Err(mpsc::error::TrySendError::Closed(_)) = self.queue.try_send(Command::Look) {
+            return Err(self.stopped());
+        }
         let session = answered.await.unwrap_or_else(|_| Err(self.stopped()))?;
         let _turn = self.reading.acquire().await;
         let checkpoint = checkpoints::read(&self.config, &self.checkpoints_topic, system)
@@ -220,7 +251,9 @@ impl Lane {
 
     /// Hands a publication over, waiting for a place in the queue. The outcome is told to its `done`, also where the lane
     /// has stopped.
-    pub async fn publish(&self, publication: Publication) {
+    pub async fn publish(&self, mut publication: Publication) {
+        let told = Told { lane: Arc::clone(&self.name), done: Some(publication.done) };
+        publication.done = Box::new(move |outcome| told.tell(outcome));
         if let Err(mpsc::error::SendError(Command::Publish(publication))) = self.queue.send(Command::Publish(Box::new(publication))).await {
             (publication.done)(Err(self.stopped()));
         }

@@ -1,6 +1,7 @@
 //! The thread of a lane: gathers publications into transactions, settles them, and begins anew after failures.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,7 +67,29 @@ impl Worker {
         }
     }
 
-    pub(super) fn run(mut self) {
+    /// Runs until it is stopped. A panic is a defect of the hub; it costs the transaction that was under way, not the lane.
+    pub(super) fn live(mut self) {
+        while std::panic::catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            self.begin_anew();
+        }
+    }
+
+    /// Forgets all that a panic may have left half done: producers are fenced anew, and every system opens a new session.
+    fn begin_anew(&mut self) {
+        tracing::error!(lane = &*self.name, "the lane panicked, a defect of the hub; it begins anew, its systems go on from their checkpoints");
+        self.input.metrics.aborted();
+        self.input.metrics.set_ready(false);
+        self.producers = None;
+        self.sessions.clear();
+        // Its members are told that they are lost when they are dropped.
+        self.next = None;
+        let error = LaneError::Lost { lane: Arc::clone(&self.name) };
+        self.shared.health.send_replace(Health::Waiting(error.clone()));
+        self.answer_opens_with(&error);
+        self.pause(RETRY_AFTER);
+    }
+
+    fn run(&mut self) {
         while self.next.is_some() || !self.stopping() {
             if let Some(Begun { transaction, sent }) = self.next.take() {
                 self.transaction(transaction, sent.map(|()| None));

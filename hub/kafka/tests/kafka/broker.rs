@@ -67,6 +67,12 @@ impl Broker {
         }
     }
 
+    /// Lets it hang: connections stay and nothing is answered.
+    pub fn freeze(&self) {
+        let process = self.process.as_ref().expect("the broker runs");
+        assert!(Command::new("kill").args(["-STOP", &process.id().to_string()]).status().unwrap().success());
+    }
+
     /// Without TLS or login.
     pub fn config(&self) -> KafkaConfig {
         KafkaConfig::at(format!("127.0.0.1:{}", self.ports[0]))

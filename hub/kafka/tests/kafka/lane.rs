@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hub_kafka::{Cleanup, Health, LaneError, ReadPlan, Reader, TopicSpec, Topics, Until};
+use hub_kafka::{Cleanup, Health, LaneError, Publication, ReadPlan, Reader, TopicSpec, Topics, Until};
 use hub_model::{Block, Checkpoint};
 use serde_json::json;
 
@@ -250,4 +250,37 @@ fn noise(length: usize) -> String {
         char::from(b' ' + u8::try_from(state % 94).unwrap())
     };
     (0..length).map(|_| letter()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_panics_says_so_answers_everything_and_goes_on() {
+    let ground = Ground::prepare(kafka(), "panics", &[]).await;
+    let lane = ground.lane();
+    let (name, other) = (system("panics"), system("waits"));
+    let session = lane.open(&name).await.unwrap().session;
+    let waits = lane.open(&other).await.unwrap().session;
+    let mut health = lane.health();
+    let bad = Publication {
+        session: session.clone(),
+        blocks: vec![ground.block(&["1"])],
+        checkpoint: at(1),
+        done: Box::new(|_| panic!("what a defect of the hub does")),
+        held: Box::new(()),
+    };
+    lane.publish(bad).await;
+    // It is behind the bad one, in the same transaction or in the next: it is answered either way.
+    let behind = submit(&lane, &waits, vec![ground.block(&["2"])], at(1)).await;
+    health.wait_for(|health| matches!(health, Health::Waiting(LaneError::Lost { .. }))).await.unwrap();
+    assert!(!lane.has_ended());
+    let answer = behind.await.expect("it is told");
+    assert!(matches!(answer, Ok(_) | Err(LaneError::Lost { .. } | LaneError::Stale { .. })), "{answer:?}");
+    health.wait_for(|health| matches!(health, Health::Ready)).await.unwrap();
+    let stale = publish(&lane, &session, vec![ground.block(&["3"])], at(9)).await;
+    assert!(matches!(stale, Err(LaneError::Stale { .. })), "{stale:?}");
+    let opened = lane.open(&name).await.unwrap();
+    assert_eq!(position(&opened.checkpoint), 1, "what was committed is known");
+    publish(&lane, &opened.session, vec![ground.block(&["4"])], at(2)).await.unwrap();
+    let values = ground.values().await;
+    assert_eq!((values.first().map(String::as_str), values.last().map(String::as_str)), (Some("1"), Some("4")), "{values:?}");
+    lane.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hub_kafka::{Health, KafkaConfig, LaneError};
+use hub_kafka::{Health, KafkaConfig, LaneError, Next, ReadPlan, Reader};
 
 use crate::broker::Broker;
 use crate::fixture::{Ground, at, position, publish, run_source, system};
@@ -84,4 +84,19 @@ async fn a_lane_that_waits_for_kafka_says_so_and_can_be_stopped() {
     health.wait_for(|health| matches!(health, Health::Waiting(_))).await.unwrap();
     lane.stop().await;
     assert!(matches!(outcome.await.unwrap(), Err(LaneError::Stopped { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_with_an_end_gives_up_on_a_kafka_that_hangs_however_often_it_is_asked() {
+    let broker = Broker::start().await;
+    let ground = Ground::prepare(broker.config(), "hangs", &[]).await;
+    let (config, topic) = (ground.config.clone(), ground.topic.clone());
+    let mut reader = tokio::task::spawn_blocking(move || Reader::open(&config, ReadPlan::whole(topic)).unwrap()).await.unwrap();
+    broker.freeze();
+    let asked = tokio::task::spawn_blocking(move || {
+        let rounds = (0..600).map(|_| reader.next(Duration::from_millis(50)).map(|next| matches!(next, Next::End)));
+        rounds.take_while(|answer| !matches!(answer, Ok(true))).find_map(Result::err).map(|error| error.to_string())
+    });
+    let error = asked.await.unwrap().expect("30 s of silence are an error");
+    assert!(error.contains(&ground.topic), "{error}");
 }
