@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn every_gauge_is_on_the_reference_page() {
         let (code, page) = (include_str!("slot.rs"), include_str!("../../../docs/metrics.md"));
-        let names = code.split("tell(\"").skip(1).chain(code.split("SourceGauge { name: \"").skip(1)).filter_map(|rest| rest.split('"').next());
+        let names =
+            code.split("tell(\"").skip(1).chain(code.split("SourceGauge { name: \"").skip(1)).filter_map(|rest| rest.split('"').next());
         let names: Vec<&str> = names.filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
         assert!(names.len() >= 6, "{names:?}");
         for name in names.into_iter().filter(|name| !name.is_empty()) {

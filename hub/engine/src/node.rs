@@ -218,7 +218,11 @@ impl Node {
         self.halt(name).await;
         self.shared.metrics.forget_system(name);
         if let Err(error) = self.shared.bulletin.forget(name).await {
-            tracing::warn!(system = name, error = &error as &dyn std::error::Error, "the status of a system that is gone cannot be deleted");
+            tracing::warn!(
+                system = name,
+                error = &error as &dyn std::error::Error,
+                "the status of a system that is gone cannot be deleted"
+            );
         }
     }
 

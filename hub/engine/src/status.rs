@@ -393,7 +393,9 @@ mod tests {
     #[test]
     fn lag_grows_while_the_system_does_not_follow_its_source() {
         let board = Board::new("mot-cua");
-        let at = |seconds: u64| board.with(|inner| inner.lag(&Unsettled::default(), Instant::now() + Duration::from_secs(seconds), now_micros()));
+        let at = |seconds: u64| {
+            board.with(|inner| inner.lag(&Unsettled::default(), Instant::now() + Duration::from_secs(seconds), now_micros()))
+        };
         about(at(30), 30.0);
         board.enter(State::Following, None);
         about(at(30), 0.0);

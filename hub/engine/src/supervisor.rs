@@ -96,6 +96,15 @@ impl Supervisor {
     }
 
     async fn attempt(&self, stop: &CancellationToken) -> Result<(), RunError> {
+        // A source that does not answer must not hold up whoever wants the system to stop.
+        let run = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            run = self.prepare() => run?,
+        };
+        run.run(stop).await
+    }
+
+    async fn prepare(&self) -> Result<Run<'_>, RunError> {
         if !matches!(self.board.state(), State::Retrying | State::Waiting) {
             self.board.enter(State::Starting, None);
         }
@@ -111,7 +120,7 @@ impl Supervisor {
         let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
         let (readings, checkpoint) = Readings::split(&opened.checkpoint);
         let metrics = self.metrics();
-        let run = Run {
+        Ok(Run {
             session: opened.session,
             connector,
             pipeline: Pipeline::new(prepared, self.board.clone(), metrics.clone())?,
@@ -123,8 +132,7 @@ impl Supervisor {
             readings,
             kafka: self.shared.kafka.clone(),
             schemas: self.shared.schemas.clone(),
-        };
-        run.run(stop).await
+        })
     }
 }
 

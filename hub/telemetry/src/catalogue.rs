@@ -35,8 +35,12 @@ const LANE: &[&str] = &["lane"];
 
 use Kind::{Counter, Gauge, Histogram};
 
-pub(crate) const CAPTURE_ROWS: Metric =
-    metric("hub_capture_rows_total", Counter, STREAM, "Rows taken from the source, snapshot and live together; rows taken again after a restart count again");
+pub(crate) const CAPTURE_ROWS: Metric = metric(
+    "hub_capture_rows_total",
+    Counter,
+    STREAM,
+    "Rows taken from the source, snapshot and live together; rows taken again after a restart count again",
+);
 pub(crate) const CAPTURE_BYTES: Metric =
     metric("hub_capture_bytes_total", Counter, STREAM, "Bytes of the captured rows as columns in memory");
 pub(crate) const CAPTURE_LAG: Metric = metric(

@@ -31,16 +31,8 @@ pub enum SystemState {
 
 impl SystemState {
     /// All states, in the order of a system's life.
-    pub const ALL: [Self; 8] = [
-        Self::Starting,
-        Self::Snapshot,
-        Self::Following,
-        Self::Retrying,
-        Self::Waiting,
-        Self::Stopped,
-        Self::Paused,
-        Self::Removing,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Starting, Self::Snapshot, Self::Following, Self::Retrying, Self::Waiting, Self::Stopped, Self::Paused, Self::Removing];
 
     /// The state as a label value.
     #[must_use]

@@ -78,6 +78,14 @@ impl Setup {
         std::fs::write(self.folder.join("hub.yaml"), text).unwrap();
     }
 
+    /// Changes a part of `hub.yaml`.
+    pub fn edit_hub(&self, from: &str, to: &str) {
+        let file = self.folder.join("hub.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+    }
+
     /// Writes the file of the system.
     pub fn write_system(&self, text: &str) {
         std::fs::write(self.folder.join("systems/demo.yaml"), text).unwrap();

@@ -6,12 +6,14 @@
 
 mod hub;
 mod kafka;
+mod scrape;
 mod source;
 mod topic;
 
 pub use hub::{Hub, Setup};
 pub use hub_conformance::Link as Proxy;
 pub use kafka::Kafka;
+pub use scrape::{Labels, Scrape};
 pub use source::Source;
 pub use topic::{Event, Raw, events, raw_records, raw_records_of};
 

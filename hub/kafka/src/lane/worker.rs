@@ -76,7 +76,10 @@ impl Worker {
 
     /// Forgets all that a panic may have left half done: producers are fenced anew, and every system opens a new session.
     fn begin_anew(&mut self) {
-        tracing::error!(lane = &*self.name, "the lane panicked, a defect of the hub; it begins anew, its systems go on from their checkpoints");
+        tracing::error!(
+            lane = &*self.name,
+            "the lane panicked, a defect of the hub; it begins anew, its systems go on from their checkpoints"
+        );
         self.input.metrics.aborted();
         self.input.metrics.set_ready(false);
         self.producers = None;
