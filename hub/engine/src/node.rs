@@ -370,3 +370,36 @@ pub async fn reach_kafka(config: &KafkaConfig) -> Result<(), RunError> {
         Err(error) => Err(RunError::Defect { doing: "connecting to Kafka".to_owned(), why: error.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use hub_telemetry::Metrics;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_system_whose_task_has_ended_is_stopped_and_says_what_to_do() {
+        let lane = Lane::start(LaneInput {
+            config: KafkaConfig::at("127.0.0.1:1"),
+            name: "ended".to_owned(),
+            checkpoints_topic: "none".to_owned(),
+            limits: LaneLimits::default(),
+            metrics: Metrics::new().unwrap().lane("0"),
+        });
+        let desired = serde_json::json!({
+            "spec": {"system": "demo", "connector": "none", "streams": []}, "schemas": {}, "codes": {}, "directory": "/"
+        });
+        let task = tokio::spawn(async {});
+        while !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let board = Board::new("demo");
+        board.enter(State::Following, None);
+        let desired = serde_json::from_value(desired).unwrap();
+        let running = Running { desired, board, connector: Arc::default(), stop: CancellationToken::new(), task: Some(task) };
+        let status = running.status(&lane.unwrap());
+        assert_eq!(status.state, State::Stopped);
+        assert!(status.error.unwrap().contains("restart the hub"));
+    }
+}

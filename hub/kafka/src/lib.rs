@@ -20,7 +20,7 @@ pub mod topics;
 
 pub use config::KafkaConfig;
 pub use error::{Cause, Error};
-pub use lane::{Committed, Health, Lane, LaneError, LaneInput, LaneLimits, Opened, Publication, Session};
+pub use lane::{Committed, Done, Health, Lane, LaneError, LaneInput, LaneLimits, Opened, Publication, Session};
 pub use offsets::{EndOffsets, end_offsets};
 pub use reader::{BorrowedRecord, Next, ReadPlan, Reader, Record, Start, Until};
 pub use table::{Change, Entry, Follower, Table};

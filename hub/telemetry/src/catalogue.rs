@@ -88,7 +88,7 @@ pub(crate) const PROGRESS: Metric = metric(
     "hub_system_progress_timestamp_seconds",
     Gauge,
     SYSTEM,
-    "When something of the system last became durable, rows or a position without any, seconds since 1970",
+    "When something of the system last became durable, rows or a position without any, seconds since 1970; 0 before the first time",
 );
 pub(crate) const RESTARTS: Metric =
     metric("hub_system_restarts_total", Counter, &["system", "reason"], "Restarts of the system from its checkpoint, by kind of error");

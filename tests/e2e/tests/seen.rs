@@ -115,7 +115,8 @@ async fn a_commit_that_hangs_is_no_progress_and_the_lag_grows_until_it_is_throug
     hub.counts("public.nguoi", "published", 2).await;
     becomes_ready(&hub).await;
     eventually("the lag to end", async || Some(scrape(&hub).await).filter(|told| lag(told) == 0.0)).await;
-    drop(hub);
+    assert!(hub.stop());
+    source.remove().await;
 }
 
 #[tokio::test]
@@ -138,7 +139,8 @@ async fn a_source_that_is_away_makes_the_lag_grow_and_leaves_no_old_figure_of_it
     eventually("the lag to grow and old figures to go", async || Some(scrape(&hub).await).filter(gone)).await;
     link.mend();
     becomes_ready(&hub).await;
-    drop(hub);
+    assert!(hub.stop());
+    source.remove().await;
 }
 
 #[tokio::test]

@@ -89,6 +89,9 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
 }
 
+/// Who is told the outcome of a publication.
+pub type Done = Box<dyn FnOnce(Result<Committed, LaneError>) + Send>;
+
 /// What is to be published at once.
 pub struct Publication {
     /// For whom.
@@ -98,7 +101,7 @@ pub struct Publication {
     /// The partitions that these records move.
     pub checkpoint: Checkpoint,
     /// Is told the outcome, on the lane's thread: it must not block.
-    pub done: Box<dyn FnOnce(Result<Committed, LaneError>) + Send>,
+    pub done: Done,
     /// Dropped when the outcome is known: the memory that the records hold.
     pub held: Box<dyn Send>,
 }
@@ -123,7 +126,7 @@ pub struct Committed {
 /// Tells a publication's outcome once, also where the publication is dropped without one: its lane has panicked then.
 struct Told {
     lane: Arc<str>,
-    done: Option<Box<dyn FnOnce(Result<Committed, LaneError>) + Send>>,
+    done: Option<Done>,
 }
 
 impl Told {
