@@ -143,7 +143,7 @@ mod tests {
         let budget = Budget::new(1024);
         let (outlet, mut deliveries) = outlet_into(budget.clone(), 1, backlog.clone());
         let full = budget.take(1024).await;
-        let empty = || Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        let empty = || Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty(), completed: Vec::new() };
         let mut waiting = Box::pin(outlet.deliver(empty()));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         let later = std::time::Instant::now() + std::time::Duration::from_secs(5);
@@ -163,7 +163,7 @@ mod tests {
         let backlog = Backlog::default();
         let (outlet, deliveries) = outlet_into(Budget::new(1024), 1, backlog.clone());
         drop(deliveries);
-        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty() };
+        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty(), completed: Vec::new() };
         assert_eq!(outlet.deliver(empty).await, Err(Shut));
         assert_eq!(backlog.unsettled(std::time::Instant::now()).deliveries, 0);
     }

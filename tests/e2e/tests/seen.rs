@@ -67,7 +67,7 @@ async fn every_metric_is_there_and_true_after_known_work() {
     let chunks = of("hub_snapshot_chunks", NGUOI);
     assert!(chunks >= 1.0 && of("hub_snapshot_done_chunks", NGUOI) == chunks, "the snapshot is complete: {chunks}");
     assert!(of("hub_transform_batch_seconds_count", DEMO) >= 2.0 && of("hub_transform_batch_seconds_sum", DEMO) > 0.0);
-    assert_eq!(of("hub_queue_limit_bytes", &[]), f64::from(16 << 20));
+    assert_eq!(of("hub_queue_limit_bytes", &[]), f64::from(12 << 20));
     assert_eq!(of("hub_queue_oldest_seconds", DEMO), 0.0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((0.0..60.0).contains(&(now - of("hub_system_progress_timestamp_seconds", DEMO))));
