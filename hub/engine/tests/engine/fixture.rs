@@ -141,6 +141,7 @@ pub fn desired(script: &str) -> Desired {
         "streams": [{"source": "t.other", "entity": "test.Other", "key": ["id"], "map": {"id": "id", "name": "name"}}]
     });
     Desired {
+        places: Default::default(),
         spec: serde_json::from_value(spec).unwrap(),
         schemas: BTreeMap::from([("test.Other".to_owned(), schema.to_owned())]),
         codes: BTreeMap::new(),
