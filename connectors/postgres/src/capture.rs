@@ -7,7 +7,7 @@ use hub_sdk::model::{Checkpoint, StreamName};
 use hub_sdk::{Delivery, ErrorKind, Outlet, SourceError};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::SnapshotMode;
 use crate::connector::{Postgres, major_version};
@@ -17,7 +17,7 @@ use crate::slot::{self, Member, Publishing, SLOT_PARTITION, SlotIdentity};
 use crate::snapshot::{Ended, Incremental, Initial, SNAPSHOT_PREFIX, StreamSnapshot, Unfinished, plan_parts, read_initial};
 use crate::table::{Table, load_tables};
 use crate::types::{Catalogue, all_binary};
-use crate::watch::watch;
+use crate::watch::{Publication, Watched, look, watch};
 use crate::wire::{Lsn, Purpose, Session, WireError};
 
 /// A run of a system.
@@ -95,7 +95,12 @@ impl<'a> Capture<'a> {
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(SLOT_PARTITION, to_json(&identity));
         checkpoint.set(WAL_PARTITION, position.to_json());
-        let plans = self.plan(start).await?;
+        let published = self.published(&identity.publication).await?;
+        let mut plans = self.plan(start).await?;
+        for (table, plan) in &mut plans {
+            plan.entry = published.as_ref().and_then(|published| published.entry(&table.member()));
+        }
+        let states = plans.iter().map(|(table, plan)| (table.stream.to_string(), plan.clone())).collect();
         for (table, plan) in &plans {
             checkpoint.set(snapshot_partition(&table.stream), plan.to_json());
         }
@@ -119,7 +124,7 @@ impl<'a> Capture<'a> {
         if read_initial(initial, exporter).await? == Ended::Shut {
             return Ok(());
         }
-        self.follow(identity, position, start, Vec::new()).await
+        self.follow(identity, position, start, &states, Vec::new()).await
     }
 
     async fn plan(&mut self, start: Lsn) -> Result<Vec<(Table, StreamSnapshot)>, SourceError> {
@@ -130,7 +135,7 @@ impl<'a> Capture<'a> {
                 StreamSnapshot::finished(start)
             } else {
                 let parts = plan_parts(&mut self.sql, table, snapshot.parallel, snapshot.chunk_mib).await?;
-                let mut plan = StreamSnapshot { start_lsn: start, complete: false, parts: Some(parts) };
+                let mut plan = StreamSnapshot { start_lsn: start, complete: false, parts: Some(parts), entry: None };
                 plan.settle();
                 plan
             };
@@ -144,7 +149,8 @@ impl<'a> Capture<'a> {
         let Held { identity, position, mut snapshots } = held;
         self.source.acknowledged.reset(&from);
         self.check_server(&identity, &position, &snapshots).await?;
-        let announced = self.announce(&mut snapshots, &position).await?;
+        let before = self.published(&identity.publication).await?;
+        let announced = self.announce(&mut snapshots, before.as_ref()).await?;
         if !announced.is_empty() && self.outlet.deliver(Delivery::new(Vec::new(), announced)).await.is_err() {
             return Ok(());
         }
@@ -157,6 +163,10 @@ impl<'a> Capture<'a> {
             .collect();
         let (members, system) = (self.members(), self.system());
         slot::publish(&mut self.sql, &identity.publication, &members, Publishing::Resume(&followed), system).await?;
+        let learned = self.learn(&identity.publication, &mut snapshots).await?;
+        if !learned.is_empty() && self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint: learned }).await.is_err() {
+            return Ok(());
+        }
         let unfinished: Vec<Unfinished> = self
             .tables
             .iter()
@@ -169,7 +179,25 @@ impl<'a> Capture<'a> {
             self.source.acknowledged.hold(stream.table.stream.as_str(), stream.state.start_lsn);
         }
         let begin = unfinished.iter().map(|stream| stream.state.start_lsn).fold(position.resume_lsn, Lsn::min);
-        self.follow(identity, position, begin, unfinished).await
+        self.follow(identity, position, begin, &snapshots, unfinished).await
+    }
+
+    async fn published(&mut self, publication: &str) -> Result<Option<Publication>, SourceError> {
+        look(&mut self.sql, publication).await.map_err(|error| error.into_source(format!("reading publication {publication}")))
+    }
+
+    /// Keeps the numbers of entries that the checkpoint does not know: before anything of theirs is followed.
+    async fn learn(&mut self, publication: &str, snapshots: &mut BTreeMap<String, StreamSnapshot>) -> Result<Checkpoint, SourceError> {
+        let mut learned = Checkpoint::empty();
+        let Some(published) = self.published(publication).await? else { return Ok(learned) };
+        for table in &self.tables {
+            let Some(state) = snapshots.get_mut(table.stream.as_str()).filter(|state| state.entry.is_none()) else { continue };
+            state.entry = published.entry(&table.member());
+            if state.entry.is_some() {
+                learned.set(snapshot_partition(&table.stream), state.to_json());
+            }
+        }
+        Ok(learned)
     }
 
     async fn check_server(
@@ -187,23 +215,33 @@ impl<'a> Capture<'a> {
         slot::check_resumable(&mut self.sql, identity, &server, needed, self.source.context.system.as_str(), self.major).await
     }
 
-    /// Enters streams that the checkpoint does not know, and forgets those that are not wanted any more.
+    /// Enters streams that the checkpoint does not know, or whose changes were not all published; forgets those that are not
+    /// wanted any more.
     async fn announce(
         &mut self,
         snapshots: &mut BTreeMap<String, StreamSnapshot>,
-        position: &WalPosition,
+        published: Option<&Publication>,
     ) -> Result<Checkpoint, SourceError> {
         let mut news = Checkpoint::empty();
+        // From here on: what committed before is seen by the stream's snapshot, and not told as a change.
+        let now = wal_end(&mut self.sql).await?;
         for table in &self.tables {
-            if snapshots.contains_key(table.stream.as_str()) {
-                continue;
+            match snapshots.get(table.stream.as_str()) {
+                None => info!(stream = %table.stream, "stream added"),
+                Some(state) => {
+                    let gap = published.is_some_and(|now| !now.all && state.has_gap(now.entry(&table.member())));
+                    if !gap {
+                        continue;
+                    }
+                    if state.was_followed() {
+                        warn!(stream = %table.stream, "the table was not in the publication all the time: its present rows are read anew");
+                    }
+                }
             }
-            // Every change of the stream that will be delivered comes after the position, so none escapes its touched keys.
             let state = match self.source.config.snapshot.mode {
-                SnapshotMode::Initial => StreamSnapshot::announced(position.resume_lsn),
-                SnapshotMode::Never => StreamSnapshot::finished(position.resume_lsn),
+                SnapshotMode::Initial => StreamSnapshot::announced(now),
+                SnapshotMode::Never => StreamSnapshot::finished(now),
             };
-            info!(stream = %table.stream, "stream added");
             news.set(snapshot_partition(&table.stream), state.to_json());
             snapshots.insert(table.stream.to_string(), state);
         }
@@ -224,10 +262,15 @@ impl<'a> Capture<'a> {
         identity: SlotIdentity,
         position: WalPosition,
         from: Lsn,
+        states: &BTreeMap<String, StreamSnapshot>,
         unfinished: Vec<Unfinished>,
     ) -> Result<(), SourceError> {
+        let state_of = |table: &Table| states.get(table.stream.as_str());
+        let watched: Vec<Watched> =
+            self.tables.iter().map(|table| (table.member(), state_of(table).and_then(|state| state.entry))).collect();
+        let starts = self.tables.iter().map(|table| state_of(table).map_or(Lsn(0), |state| state.start_lsn)).collect();
         let binary = self.major >= 14 && self.tables.iter().all(|table| all_binary(&table.columns));
-        let (members, publication) = (self.members(), identity.publication.clone());
+        let publication = identity.publication.clone();
         let (chunks, incoming) = mpsc::channel(1);
         let setup = FollowSetup {
             address: self.source.address.clone(),
@@ -240,6 +283,7 @@ impl<'a> Capture<'a> {
             catalogue: self.catalogue,
             unfinished: unfinished.iter().map(|stream| stream.table.stream.clone()).collect(),
             tables: self.tables,
+            starts,
             position,
             from,
             acknowledged: Arc::clone(&self.source.acknowledged),
@@ -255,7 +299,7 @@ impl<'a> Capture<'a> {
             board: Arc::clone(&self.source.board),
             chunks,
         };
-        let watching = watch(self.source, self.sql, &publication, &members);
+        let watching = watch(self.source, self.sql, &publication, &watched);
         let reading = async {
             match incremental.run(unfinished).await {
                 // All is read: following alone decides when the run ends.
@@ -281,6 +325,12 @@ impl<'a> Capture<'a> {
 
 fn snapshot_partition(stream: &StreamName) -> String {
     format!("{SNAPSHOT_PREFIX}{stream}")
+}
+
+async fn wal_end(sql: &mut Session) -> Result<Lsn, SourceError> {
+    let row = sql.row("SELECT pg_catalog.pg_current_wal_insert_lsn()").await;
+    let row = row.map_err(|error| error.into_source("asking for the end of the WAL"))?;
+    row.parse(0).ok_or_else(|| SourceError::new(ErrorKind::Defect, "reading the end of the WAL"))
 }
 
 fn to_json(identity: &SlotIdentity) -> serde_json::Value {

@@ -202,7 +202,7 @@ pub(crate) async fn publish(
     if facts.get(0) == Some("t") {
         return Ok(Vec::new());
     }
-    change_members(sql, publication, members, how, system).await
+    change_members(sql, publication, members, how).await
 }
 
 async fn change_members(
@@ -210,7 +210,6 @@ async fn change_members(
     publication: &str,
     members: &[Member],
     how: Publishing<'_>,
-    system: &str,
 ) -> Result<Vec<StreamName>, SourceError> {
     let failed = |error: WireError| publication_error(error, publication, members);
     let present = sql
@@ -233,12 +232,12 @@ async fn change_members(
         if let Publishing::Resume(followed) = how
             && followed.contains(&member.stream)
         {
-            return Err(SourceError::new(ErrorKind::PositionLost, format!("reading publication {publication}"))
+            return Err(SourceError::new(ErrorKind::StreamBroken, format!("reading publication {publication}"))
                 .of(member.stream.clone())
-                .because("the table was taken out of the publication; its changes since then are lost")
-                .advise(format!("take a new snapshot: hub run … --resnapshot {system}")));
+                .because("the table was taken out of the publication right now; its changes since then are lost"));
         }
-        alter(sql, publication, &format!("ADD TABLE {}", member.as_published())).await.map_err(failed)?;
+        let add = alter(sql, publication, &format!("ADD TABLE {}", member.as_published())).await;
+        add.map_err(|error| not_added(error, publication, member))?;
         info!(publication, stream = %member.stream, "table added to the publication");
         added.push(member.stream.clone());
     }
@@ -255,6 +254,23 @@ async fn change_members(
 
 async fn alter(sql: &mut Session, publication: &str, change: &str) -> Result<(), WireError> {
     sql.query(&format!("ALTER PUBLICATION {} {change}", quote(publication))).await.map(|_rows| ())
+}
+
+/// Why a table cannot be published: where it is the table's own trouble, the others can go on.
+fn not_added(error: WireError, publication: &str, member: &Member) -> SourceError {
+    let own = matches!(error.sqlstate(), Some("42501" | "42P01" | "42809" | "22023"));
+    let kind = if own { ErrorKind::StreamBroken } else { error.kind() };
+    let failure = SourceError::new(kind, format!("adding a table to publication {publication}")).of(member.stream.clone()).because(error);
+    if own { failure.advise(put_back(publication, member)) } else { failure }
+}
+
+/// How a table is published again where the hub's role may not do it.
+pub(crate) fn put_back(publication: &str, member: &Member) -> String {
+    format!(
+        "where the hub's role may not do that itself, let the owner run: ALTER PUBLICATION {} ADD TABLE {}",
+        quote(publication),
+        member.as_published()
+    )
 }
 
 fn publication_error(error: WireError, publication: &str, members: &[Member]) -> SourceError {

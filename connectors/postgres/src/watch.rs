@@ -8,34 +8,43 @@ use hub_sdk::{ErrorKind, SourceError};
 use tracing::debug;
 
 use crate::connector::Postgres;
-use crate::slot::Member;
+use crate::slot::{Member, put_back};
 use crate::wire::{Session, WireError, literal};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What a publication holds: by schema and table, the number of the entry, which a table that comes back has not.
-type Entries = BTreeMap<(String, String), String>;
+type Entries = BTreeMap<(String, String), u32>;
 
-struct Publication {
+/// A publication as it is now.
+pub(crate) struct Publication {
     /// All tables, whatever their number.
-    all: bool,
+    pub(crate) all: bool,
     /// Inserts, updates, deletes and truncates.
     whole: bool,
     entries: Entries,
 }
 
+impl Publication {
+    /// The number of a table's entry.
+    pub(crate) fn entry(&self, member: &Member) -> Option<u32> {
+        self.entries.get(&(member.schema.clone(), member.table.clone())).copied()
+    }
+}
+
+/// A table that must stay published, and the number of its entry where that is known.
+pub(crate) type Watched = (Member, Option<u32>);
+
 /// Looks every few seconds. Returns only when changes are lost or a table is gone; a server that does not answer is the
 /// business of the stream.
-pub(crate) async fn watch(source: &Postgres, mut sql: Session, publication: &str, members: &[Member]) -> SourceError {
-    let mut first: Option<Entries> = None;
+pub(crate) async fn watch(source: &Postgres, mut sql: Session, publication: &str, watched: &[Watched]) -> SourceError {
     loop {
         match look(&mut sql, publication).await {
             Ok(found) => {
-                if let Some((member, why)) = fault(found.as_ref(), first.as_ref(), members) {
+                if let Some((member, why)) = fault(found.as_ref(), watched) {
                     return explain(source, publication, member, why).await;
                 }
-                first = first.or(found.map(|found| found.entries));
             }
             Err(error) => {
                 debug!(publication, %error, "the publication cannot be looked at");
@@ -48,7 +57,8 @@ pub(crate) async fn watch(source: &Postgres, mut sql: Session, publication: &str
     }
 }
 
-async fn look(sql: &mut Session, publication: &str) -> Result<Option<Publication>, WireError> {
+/// Reads a publication; `None` where there is none.
+pub(crate) async fn look(sql: &mut Session, publication: &str) -> Result<Option<Publication>, WireError> {
     let rows = sql
         .query(&format!(
             "SELECT p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, n.nspname, c.relname, r.oid \
@@ -61,14 +71,14 @@ async fn look(sql: &mut Session, publication: &str) -> Result<Option<Publication
     let Some(head) = rows.first() else { return Ok(None) };
     let entry = |at: usize| {
         let row = rows.get(at)?;
-        Some(((row.get(2)?.to_owned(), row.get(3)?.to_owned()), row.get(4)?.to_owned()))
+        Some(((row.get(2)?.to_owned(), row.get(3)?.to_owned()), row.parse(4)?))
     };
     let entries = (0..rows.len()).filter_map(entry).collect();
     Ok(Some(Publication { all: head.get(0) == Some("t"), whole: head.get(1) == Some("t"), entries }))
 }
 
 /// What is wrong, and with which table.
-fn fault<'a>(found: Option<&Publication>, first: Option<&Entries>, members: &'a [Member]) -> Option<(Option<&'a Member>, &'static str)> {
+fn fault<'a>(found: Option<&Publication>, watched: &'a [Watched]) -> Option<(Option<&'a Member>, &'static str)> {
     let Some(found) = found else { return Some((None, "it was dropped, and changes since cannot be decoded any more")) };
     if !found.whole {
         return Some((None, "it no longer publishes all of insert, update, delete and truncate; changes since then are lost"));
@@ -76,28 +86,29 @@ fn fault<'a>(found: Option<&Publication>, first: Option<&Entries>, members: &'a 
     if found.all {
         return None;
     }
-    members.iter().find_map(|member| {
-        let name = (member.schema.clone(), member.table.clone());
-        let before = first.and_then(|first| first.get(&name));
-        match (found.entries.get(&name), before) {
-            (None, _) => Some((Some(member), "the table was taken out of it; its changes since then are lost")),
-            (Some(now), Some(before)) if now != before => {
-                Some((Some(member), "the table was taken out of it and put back, or its entry was narrowed; changes between are lost"))
-            }
-            (Some(_), _) => None,
+    watched.iter().find_map(|(member, before)| match (found.entry(member), *before) {
+        (None, _) => Some((Some(member), "the table was taken out of it; its changes since then are lost")),
+        (Some(now), Some(before)) if now != before => {
+            Some((Some(member), "the table was taken out of it and put back, or its entry was narrowed; changes between are lost"))
         }
+        (Some(_), _) => None,
     })
 }
 
 async fn explain(source: &Postgres, publication: &str, member: Option<&Member>, why: &'static str) -> SourceError {
-    let error = SourceError::new(ErrorKind::PositionLost, format!("watching publication {publication}"))
-        .because(why)
-        .advise(format!("take a new snapshot: hub run … --resnapshot {}", source.context.system));
-    let Some(member) = member else { return error };
+    let doing = format!("watching publication {publication}");
+    let Some(member) = member else {
+        return SourceError::new(ErrorKind::PositionLost, doing)
+            .because(why)
+            .advise(format!("take a new snapshot: hub run … --resnapshot {}", source.context.system));
+    };
     // A table that was dropped or renamed leaves its publication too; the answer says so.
     match source.table(&member.stream).await {
         Err(gone) if gone.kind() == ErrorKind::StreamBroken => gone,
-        _ => error.of(member.stream.clone()),
+        _ => SourceError::new(ErrorKind::StreamBroken, doing)
+            .of(member.stream.clone())
+            .because(why)
+            .advise(format!("its present rows are read anew once it is published again; {}", put_back(publication, member))),
     }
 }
 
@@ -108,28 +119,24 @@ mod tests {
 
     use super::*;
 
-    fn publication(entries: &[(&str, &str)]) -> Publication {
-        let entries = entries.iter().map(|(table, oid)| (("public".to_owned(), (*table).to_owned()), (*oid).to_owned())).collect();
+    fn publication(entries: &[(&str, u32)]) -> Publication {
+        let entries = entries.iter().map(|(table, oid)| (("public".to_owned(), (*table).to_owned()), *oid)).collect();
         Publication { all: false, whole: true, entries }
     }
 
-    fn members() -> Vec<Member> {
+    fn says(found: Option<&Publication>, before: Option<u32>) -> Option<&'static str> {
         let stream = StreamName::new("public.a").unwrap();
-        vec![Member { stream, schema: "public".into(), table: "a".into(), partitioned: false }]
-    }
-
-    fn says(found: Option<&Publication>, first: Option<&Entries>) -> Option<&'static str> {
-        fault(found, first, &members()).map(|(_, why)| why)
+        let member = Member { stream, schema: "public".into(), table: "a".into(), partitioned: false };
+        fault(found, &[(member, before)]).map(|(_, why)| why)
     }
 
     #[test]
     fn a_table_that_left_or_came_back_is_told_and_others_may_come_and_go() {
-        let first = publication(&[("a", "1"), ("b", "2")]).entries;
-        assert_eq!(says(Some(&publication(&[("a", "1"), ("c", "3")])), Some(&first)), None);
-        assert!(says(Some(&publication(&[("b", "2")])), Some(&first)).unwrap().contains("taken out"));
-        assert!(says(Some(&publication(&[("a", "9")])), Some(&first)).unwrap().contains("put back"));
-        assert!(says(None, Some(&first)).unwrap().contains("dropped"));
-        assert!(says(Some(&Publication { whole: false, ..publication(&[("a", "1")]) }), Some(&first)).unwrap().contains("truncate"));
+        assert_eq!(says(Some(&publication(&[("a", 1), ("c", 3)])), Some(1)), None);
+        assert!(says(Some(&publication(&[("b", 2)])), Some(1)).unwrap().contains("taken out"));
+        assert!(says(Some(&publication(&[("a", 9)])), Some(1)).unwrap().contains("put back"));
+        assert!(says(None, Some(1)).unwrap().contains("dropped"));
+        assert!(says(Some(&Publication { whole: false, ..publication(&[("a", 1)]) }), Some(1)).unwrap().contains("truncate"));
         assert_eq!(says(Some(&Publication { all: true, ..publication(&[]) }), None), None, "all tables are published");
     }
 }

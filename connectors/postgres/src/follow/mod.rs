@@ -50,6 +50,8 @@ pub(crate) struct FollowSetup {
     pub(crate) server: Server,
     pub(crate) catalogue: Catalogue,
     pub(crate) tables: Vec<Table>,
+    /// Per table: changes that committed before it are in the snapshot.
+    pub(crate) starts: Vec<Lsn>,
     /// Streams whose present rows are read meanwhile: their touched keys are kept.
     pub(crate) unfinished: Vec<StreamName>,
     /// Everything up to here is in Kafka.
@@ -69,7 +71,7 @@ pub(crate) async fn follow(setup: FollowSetup) -> Result<(), SourceError> {
     let link = Link::open(&setup).await?;
     // An empty delivery says that changes are followed now.
     let following = Delivery::new(Vec::new(), Checkpoint::empty());
-    if setup.unfinished.is_empty() && setup.outlet.deliver(following).await.is_err() {
+    if setup.outlet.deliver(following).await.is_err() {
         return Ok(());
     }
     Follower::new(setup, link).run().await
@@ -148,6 +150,8 @@ struct State {
     catalogue: Catalogue,
     streams: Vec<Stream>,
     touched: Vec<Option<Touched>>,
+    /// Per stream: changes that committed before it are in its snapshot, or will be.
+    starts: Vec<Lsn>,
     /// By the relation's number, the stream or `None` for a table that is not captured.
     relations: Vec<(u32, Option<usize>)>,
     open: Option<Open>,
@@ -177,6 +181,7 @@ impl Follower {
             wire: setup.wire,
             limits: setup.limits,
             catalogue: setup.catalogue,
+            starts: setup.starts,
             streams: setup.tables.into_iter().map(|table| Stream::new(table, setup.wire)).collect(),
             relations: Vec::new(),
             open: None,
@@ -511,6 +516,10 @@ impl State {
         let ordinal = open.changes;
         open.changes += 1;
         let index = self.relations.iter().find(|(oid, _)| *oid == relation)?.1?;
+        // Such a change must not count as touched either: later ones of its key may have gone by while it was not published.
+        if self.starts.get(index).is_some_and(|start| open.commit < *start) {
+            return None;
+        }
         let place = Place { commit_micros: open.commit_micros, commit: open.commit.0, at: at.0, ordinal, transaction: open.transaction };
         let known = self.held.includes(open.commit, ordinal);
         let wanted = !known || self.touched.get(index).is_some_and(Option::is_some);

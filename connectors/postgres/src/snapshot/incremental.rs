@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::copy::{Rows, SliceReader};
-use super::initial::{Stamp, snapshot_batch};
+use super::initial::{Stamp, snapshot_batch, unreadable};
 use super::plan::{Part, StreamSnapshot, plan_parts};
 use super::progress::Board;
 use crate::table::Table;
@@ -78,8 +78,8 @@ impl Incremental {
         let mut session = Session::connect(&self.address, Purpose::Sql).await.map_err(opening)?;
         session.query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'").await.map_err(opening)?;
         for unfinished in streams {
-            let stream = unfinished.table.stream.clone();
-            if !self.read_stream(&mut session, unfinished).await.map_err(|error| error.of(stream))? {
+            let table = unfinished.table.clone();
+            if !self.read_stream(&mut session, unfinished).await.map_err(|error| unreadable(error, &table))? {
                 return Ok(());
             }
         }

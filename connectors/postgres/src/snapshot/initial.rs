@@ -86,6 +86,17 @@ pub(crate) async fn read_initial(initial: Initial, exporter: Session) -> Result<
     Ok(ended)
 }
 
+/// An error in reading one table. A refused right is the table's own trouble: the session itself was let in.
+pub(super) fn unreadable(error: SourceError, table: &Table) -> SourceError {
+    if error.kind() != ErrorKind::Denied {
+        return error.of(table.stream.clone());
+    }
+    SourceError::new(ErrorKind::StreamBroken, "reading the table")
+        .of(table.stream.clone())
+        .because(error.report())
+        .advise(format!("GRANT SELECT ON {} to the hub's role", table.member().sql_name()))
+}
+
 fn jobs(streams: &[(Table, StreamSnapshot)]) -> VecDeque<Job> {
     let mut jobs = VecDeque::new();
     for (stream, (_, plan)) in streams.iter().enumerate() {
@@ -100,17 +111,15 @@ fn jobs(streams: &[(Table, StreamSnapshot)]) -> VecDeque<Job> {
 async fn import(initial: &Initial) -> Result<Session, SourceError> {
     let failed = |error: WireError| error.into_source("opening a reader of the snapshot");
     let mut session = Session::connect(&initial.address, Purpose::Sql).await.map_err(failed)?;
-    let tables: Vec<_> = initial.streams.iter().map(|(table, _)| table.member().sql_name()).collect();
     session.query("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'").await.map_err(failed)?;
     session
-        .query(&format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
-             LOCK TABLE {} IN ACCESS SHARE MODE",
-            literal(&initial.snapshot),
-            tables.join(", ")
-        ))
+        .query(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&initial.snapshot)))
         .await
         .map_err(failed)?;
+    for (table, _) in &initial.streams {
+        let locked = session.query(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.member().sql_name())).await;
+        locked.map_err(|error| unreadable(failed(error), table))?;
+    }
     Ok(session)
 }
 
@@ -136,7 +145,7 @@ async fn read_chunk(shared: &Shared, session: &mut Session, job: Job) -> Result<
     let mut reader = SliceReader::new(table, initial.limits, initial.major);
     let mut next = chunk.next;
     while next < chunk.to {
-        let (rows, end) = reader.read(session, heap, next, chunk.to).await.map_err(|error| error.of(table.stream.clone()))?;
+        let (rows, end) = reader.read(session, heap, next, chunk.to).await.map_err(|error| unreadable(error, table))?;
         next = end;
         let count: u64 = rows.iter().map(|(rows, _)| rows.num_rows() as u64).sum();
         let stamp = Stamp { at: plan.start_lsn, micros: initial.taken_micros, mark: SnapshotMark::Initial };

@@ -17,13 +17,17 @@ const LEAST_BLOCKS: u64 = 256;
 /// The checkpoint's partition `snapshot/<stream>`: how far the present rows of the stream are published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StreamSnapshot {
-    /// Changes that committed before it are in the snapshot; those after it are followed.
+    /// Changes that committed before it are in the snapshot and are not told; those after it are followed.
     pub(crate) start_lsn: Lsn,
     /// Whether every row is published.
     pub(crate) complete: bool,
     /// The table, or each partition of a partitioned one; absent until the stream's turn comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parts: Option<Vec<Part>>,
+    /// Number of the table's entry in the publication since it is followed. A table that was taken out and put back has
+    /// another one, and changes between are in no stream. Absent where all tables are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entry: Option<u32>,
 }
 
 /// One heap.
@@ -71,17 +75,28 @@ impl Chunk {
 impl StreamSnapshot {
     /// A stream whose present rows are still to be read.
     pub(crate) fn announced(start_lsn: Lsn) -> Self {
-        Self { start_lsn, complete: false, parts: None }
+        Self { start_lsn, complete: false, parts: None, entry: None }
     }
 
     /// A stream whose present rows are all published, or not wanted.
     pub(crate) fn finished(start_lsn: Lsn) -> Self {
-        Self { start_lsn, complete: true, parts: None }
+        Self { start_lsn, complete: true, parts: None, entry: None }
     }
 
     /// Whether rows or changes of the stream may have been delivered already.
     pub(crate) fn was_followed(&self) -> bool {
         self.complete || self.parts.is_some()
+    }
+
+    /// Whether the publication may have left out changes since the stream is followed. `now` is its table's entry.
+    pub(crate) fn has_gap(&self, now: Option<u32>) -> bool {
+        match self.entry {
+            Some(_) => now != self.entry,
+            // A checkpoint of an older hub, which did not keep the number.
+            None if self.was_followed() => now.is_none(),
+            // Announced, and stopped before it was followed: the table may have come and gone since.
+            None => true,
+        }
     }
 
     /// Marks the blocks before `next` of a chunk as published; the whole becomes complete with its last chunk.
@@ -182,13 +197,24 @@ mod tests {
     fn a_snapshot_is_complete_with_its_last_chunk_and_reads_back() {
         let chunks = vec![Chunk { from: 0, to: 10, next: 0 }, Chunk { from: 10, to: 20, next: 10 }];
         let part = Part { table: 1, relfilenode: 2, sql_name: String::new(), bytes_per_block: 0, chunks };
-        let mut snapshot = StreamSnapshot { start_lsn: Lsn(9), complete: false, parts: Some(vec![part]) };
+        let mut snapshot = StreamSnapshot { start_lsn: Lsn(9), complete: false, parts: Some(vec![part]), entry: Some(7) };
         snapshot.advance(0, 0, 10);
         snapshot.advance(0, 1, 15);
         assert_eq!(snapshot.chunks(), (1, 2));
         let read: StreamSnapshot = serde_json::from_value(snapshot.to_json()).unwrap();
         assert_eq!(read, snapshot);
         snapshot.advance(0, 1, 20);
-        assert_eq!(snapshot, StreamSnapshot::finished(Lsn(9)));
+        assert_eq!(snapshot, StreamSnapshot { entry: Some(7), ..StreamSnapshot::finished(Lsn(9)) });
+    }
+
+    #[test]
+    fn a_table_with_another_entry_in_the_publication_has_a_gap() {
+        let followed = StreamSnapshot { entry: Some(7), ..StreamSnapshot::finished(Lsn(9)) };
+        assert!(!followed.has_gap(Some(7)));
+        assert!(followed.has_gap(Some(8)), "taken out and put back");
+        assert!(followed.has_gap(None), "taken out");
+        let older = StreamSnapshot::finished(Lsn(9));
+        assert!(!older.has_gap(Some(7)) && older.has_gap(None), "a checkpoint without the number");
+        assert!(StreamSnapshot::announced(Lsn(9)).has_gap(Some(7)), "never followed");
     }
 }

@@ -94,3 +94,38 @@ async fn a_stream_that_is_no_longer_wanted_is_forgotten_and_can_come_back() {
     fresh.assert_same(&rig.admin, "public.b").await;
     run.shut().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_left_the_publication_while_nobody_looked_is_read_anew_alone() {
+    let rig = Rig::start(
+        "CREATE TABLE a (id bigint PRIMARY KEY, ten text); CREATE TABLE b (id bigint PRIMARY KEY, ten text);
+         INSERT INTO a VALUES (1, 'a'); INSERT INTO b SELECT i, 'b' FROM generate_series(1, 5) i",
+    )
+    .await;
+    let mut replica = Replica::default();
+    let mut run = Run::start(&rig.connector(&["public.a", "public.b"]).await, &Checkpoint::empty());
+    while !(replica.is_complete("public.a") && replica.is_complete("public.b")) {
+        replica.one(&mut run).await;
+    }
+    run.kill().await;
+    // The same row changes while it is published, while it is not, and is back before anyone looks.
+    rig.run("UPDATE b SET ten = 'published' WHERE id = 1").await;
+    rig.run("ALTER PUBLICATION hub_mot_cua DROP TABLE b").await;
+    rig.run("UPDATE b SET ten = 'unseen' WHERE id IN (1, 2); INSERT INTO b VALUES (6, 'unseen'); INSERT INTO a VALUES (2, 'a')").await;
+    rig.run("ALTER PUBLICATION hub_mot_cua ADD TABLE b").await;
+    let mut fresh = Replica { checkpoint: replica.checkpoint.clone(), ..Replica::default() };
+    let mut run = Run::start(&rig.connector(&["public.a", "public.b"]).await, &fresh.checkpoint);
+    // What the checkpoint says of b is overwritten before anything else is told.
+    fresh.one(&mut run).await;
+    assert!(!fresh.is_complete("public.b") && fresh.is_complete("public.a"));
+    while !fresh.is_complete("public.b") {
+        fresh.one(&mut run).await;
+    }
+    rig.run("INSERT INTO b VALUES (7, 'live')").await;
+    fresh.until_key(&mut run, "public.b", "7").await;
+    fresh.until_key(&mut run, "public.a", "2").await;
+    fresh.assert_same(&rig.admin, "public.b").await;
+    assert_eq!(fresh.reads, 6, "b alone, each row once");
+    assert!(!fresh.rows["public.a"].contains_key("1"), "a goes on where it was");
+    run.shut().await;
+}

@@ -91,3 +91,31 @@ async fn a_missing_table_breaks_its_stream_and_says_which() {
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
     assert_eq!(error.stream().map(ToString::to_string).as_deref(), Some("public.vang"));
 }
+
+/// A role that owns nothing, and a publication that its owner made.
+const GUEST: &str = "
+    CREATE ROLE khach LOGIN REPLICATION PASSWORD 'x'; CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+    INSERT INTO a VALUES (1); INSERT INTO b VALUES (1); GRANT SELECT ON a TO khach;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_may_not_be_read_or_published_breaks_its_stream_alone() {
+    let rig = Rig::start(GUEST).await;
+    let broken = async || {
+        let connector = rig.connector_with(&["public.a", "public.b"], json!({"user": "khach", "password": "x"})).await;
+        let error = Run::start(&connector, &Checkpoint::empty()).failure().await;
+        assert_eq!(error.kind(), ErrorKind::StreamBroken, "{}", error.report());
+        assert_eq!(error.stream().map(ToString::to_string).as_deref(), Some("public.b"));
+        error.report()
+    };
+    rig.run("CREATE PUBLICATION hub_mot_cua FOR TABLE a WITH (publish_via_partition_root = true)").await;
+    let report = broken().await;
+    assert!(report.contains("ALTER PUBLICATION \"hub_mot_cua\" ADD TABLE"), "{report}");
+    rig.run("ALTER PUBLICATION hub_mot_cua ADD TABLE b").await;
+    let report = broken().await;
+    assert!(report.contains("GRANT SELECT ON"), "{report}");
+    rig.run("GRANT SELECT ON b TO khach").await;
+    let connector = rig.connector_with(&["public.a", "public.b"], json!({"user": "khach", "password": "x"})).await;
+    let (mut replica, mut run) = (Replica::default(), Run::start(&connector, &Checkpoint::empty()));
+    replica.until_key(&mut run, "public.b", "1").await;
+    run.shut().await;
+}
