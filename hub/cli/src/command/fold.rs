@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use apache_avro::Schema;
+use apache_avro::types::Value;
 use hub_kafka::{BorrowedRecord, KafkaConfig, ReadPlan, Start, Topics, Until};
 use indicatif::ProgressBar;
 
@@ -181,7 +182,7 @@ impl<'a> Fold<'a> {
             return Ok(());
         };
         self.events += 1;
-        let (topic, local) = (self.topic, self.local);
+        let (topic, local, is_chosen) = (self.topic, self.local, self.only.is_some());
         let unreadable = || {
             let (offset, partition) = (record.offset(), record.partition());
             Failure::Unavailable(format!("record {offset} of partition {partition} of {topic} is no envelope of its schema"))
@@ -192,7 +193,11 @@ impl<'a> Fold<'a> {
         let body = match self.writer(id)? {
             Writer::Same => body,
             Writer::Other(writer) => {
-                rewritten = rewrite(writer, local, body)?;
+                rewritten = match (rewrite(writer, local, body), is_chosen) {
+                    // Who asks for chosen keys wants to know where they are, not in which state.
+                    (Err(_), true) => rewrite_stateless(writer, local, body)?,
+                    (rewritten, _) => rewritten?,
+                };
                 rewritten.as_slice()
             }
         };
@@ -227,6 +232,22 @@ fn rewrite(writer: &Schema, local: &Schema, body: &[u8]) -> Result<Vec<u8>, Fail
     let value = apache_avro::from_avro_datum(writer, &mut rest, Some(local));
     let bytes = value.and_then(|value| apache_avro::to_avro_datum(local, value));
     bytes.map_err(|error| Failure::unavailable("reading a record of another version of its schema as today's", error))
+}
+
+/// The same of a record whose states do not fit today's schema: without them.
+fn rewrite_stateless(writer: &Schema, local: &Schema, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut rest = body;
+    let value = apache_avro::from_avro_datum(writer, &mut rest, None).map(|value| match value {
+        Value::Record(mut fields) => {
+            for (_, state) in fields.iter_mut().filter(|(name, _)| name == "before" || name == "after") {
+                *state = Value::Union(0, Box::new(Value::Null));
+            }
+            Value::Record(fields)
+        }
+        other => other,
+    });
+    let bytes = value.and_then(|value| value.resolve(local)).and_then(|value| apache_avro::to_avro_datum(local, value));
+    bytes.map_err(|error| Failure::unavailable("reading the place of a record of another version of its schema", error))
 }
 
 /// 128 bits: even among billions of rows no two practically ever share one. Only of use within this process.
