@@ -123,7 +123,10 @@ async fn ready(Shared(face): Shared<Arc<Face>>) -> Response {
         Stage::Starting(why) => vec![why.clone()],
         Stage::Running(node, trouble) => {
             let unread = node.awaited().into_iter().map(|system| format!("{system}: its record in the connectors topic is not read yet"));
-            let systems = node.status().into_iter().filter_map(|status| why_not_ready(&status, face.stalled_after));
+            let systems = node.status().into_iter().flat_map(|status| {
+                let parked: Vec<String> = parked(&status).collect();
+                why_not_ready(&status, face.stalled_after).into_iter().chain(parked)
+            });
             trouble.iter().cloned().chain(unread).chain(systems).collect()
         }
     };
@@ -157,6 +160,12 @@ fn why_not_ready(status: &SystemStatus, stalled_after: Duration) -> Option<Strin
         }
     }
     (!why.is_empty()).then(|| format!("{}: {}", status.system, why.join("; ")))
+}
+
+/// Streams that make no progress while the others of their system do.
+fn parked(status: &SystemStatus) -> impl Iterator<Item = String> {
+    let parked = status.streams.iter().filter_map(|(name, stream)| Some((name, stream.parked.as_ref()?)));
+    parked.map(|(name, why)| format!("{}: stream {name} is parked: {why}", status.system))
 }
 
 #[cfg(test)]

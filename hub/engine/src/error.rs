@@ -68,6 +68,15 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The one stream that is in trouble, where the others can go on without it.
+    #[must_use]
+    pub fn broken_stream(&self) -> Option<&hub_model::StreamName> {
+        match self {
+            Self::Source(error) if self.action() == Action::Park => error.stream(),
+            _ => None,
+        }
+    }
+
     /// A stable word for metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -6,6 +6,7 @@ pub mod desired;
 mod error;
 mod gauges;
 mod node;
+mod parking;
 pub mod pipeline;
 pub mod policy;
 pub mod prepare;

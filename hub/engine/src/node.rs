@@ -292,6 +292,9 @@ impl Node {
                 let (status, system) = (running.status(self.lane(name)), metrics.system(name));
                 system.set_queue_oldest(seconds(status.pending_seconds));
                 system.set_lag(seconds(status.lag_seconds.unwrap_or_default()));
+                for (stream, status) in &status.streams {
+                    system.stream(stream).set_parked(status.parked.is_some());
+                }
                 for progress in status.snapshot {
                     let count = |chunks: u64| usize::try_from(chunks).unwrap_or(usize::MAX);
                     let (done, chunks) = (count(progress.chunks_done), count(progress.chunks));

@@ -52,7 +52,12 @@ impl Pipeline {
                 .map_err(|error| RunError::BadSystem { system: prepared.system.to_string(), why: error.to_string() })?;
             let key: Arc<str> = stream.source().into();
             streams.insert(key, metrics.stream(stream.source()));
-            let worker = StreamWorker::new(stream, &prepared)?;
+            let shape = stream.shape.clone();
+            let mut worker = StreamWorker::new(stream, &prepared)?;
+            // A mapping that does not fit is told at once, not with the next change of the table.
+            if let Some(shape) = shape {
+                worker.plan_for(&shape, &board);
+            }
             workers.insert(name, worker);
         }
         Ok(Self { workers, streams, rejects, metrics, board })

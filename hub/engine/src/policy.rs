@@ -11,6 +11,9 @@ pub enum Action {
     Retry,
     /// Say what is wrong and try again now and then: a person mends it at the source, and nobody should have to restart the hub.
     TellAndRetry,
+    /// Leave the stream out and go on with the others; look now and then whether it was mended. As [`Action::TellAndRetry`]
+    /// where the error names no stream, or no other stream is left.
+    Park,
     /// Stop until a person decides.
     Stop,
 }
@@ -20,7 +23,8 @@ pub enum Action {
 pub fn decide(kind: ErrorKind) -> Action {
     match kind {
         ErrorKind::Unreachable | ErrorKind::Throttled => Action::Retry,
-        ErrorKind::Denied | ErrorKind::NotPrepared | ErrorKind::StreamBroken => Action::TellAndRetry,
+        ErrorKind::Denied | ErrorKind::NotPrepared => Action::TellAndRetry,
+        ErrorKind::StreamBroken => Action::Park,
         ErrorKind::BadConfig | ErrorKind::PositionLost | ErrorKind::Mismatch | ErrorKind::Defect => Action::Stop,
     }
 }
@@ -71,5 +75,10 @@ mod tests {
         assert_eq!(decide(ErrorKind::PositionLost), Action::Stop);
         assert_eq!(decide(ErrorKind::Unreachable), Action::Retry);
         assert_eq!(decide(ErrorKind::Denied), Action::TellAndRetry);
+    }
+
+    #[test]
+    fn a_broken_stream_is_parked() {
+        assert_eq!(decide(ErrorKind::StreamBroken), Action::Park);
     }
 }

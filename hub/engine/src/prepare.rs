@@ -15,6 +15,8 @@ use crate::RunError;
 use crate::node::Shared;
 use crate::spec::{At, Cleanup, Desired, OwnTopics, StreamPlaces, StreamSpec, TopicSettings};
 
+/// Characters of a registry's refusal that are kept.
+const MOST_WORDS: usize = 600;
 /// Partitions of a data topic when nothing else is said.
 const DEFAULT_PARTITIONS: i32 = 3;
 
@@ -58,12 +60,16 @@ pub struct PreparedStream {
     pub compacted: bool,
     /// Largest record the topic takes, bytes.
     pub record_limit: usize,
-    /// Registered id of the envelope.
+    /// Registered id of the envelope; 0 where the registry refuses a schema of the stream.
     pub value_id: u32,
     /// Registered id of the key.
     pub key_id: u32,
     /// Source columns that identify a row in deletes; `None` while the source has not been looked at.
     pub identity: Option<Vec<String>>,
+    /// The source's columns as they are now; `None` while the source has not been looked at.
+    pub shape: Option<arrow::datatypes::SchemaRef>,
+    /// Why the registry refuses a schema of the stream: its rows go to the rejects topic raw.
+    pub refused: Option<String>,
 }
 
 impl PreparedStream {
@@ -142,7 +148,7 @@ pub(crate) async fn own_topics(kafka: &KafkaConfig, own: &OwnTopics) -> Result<(
     Ok(())
 }
 
-/// Creates the topics of a system and registers its schemas.
+/// Creates the topics of a system and registers its schemas. A stream whose schema is refused is prepared as refused, unless all are.
 pub(crate) async fn system(
     shared: &Shared,
     desired: &Desired,
@@ -164,12 +170,20 @@ pub(crate) async fn system(
     let facts = topics.ensure(&specs).await.map_err(kafka_error(format!("creating the topics of {system}")))?;
     report_differences(&facts);
     let mut streams = Vec::with_capacity(names.len());
+    let mut refusal = None;
     for (at, ((stream, topic), facts)) in desired.spec.streams.iter().zip(names).zip(facts.iter().skip(1)).enumerate() {
         let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
         let canonical = CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?;
-        let key = key_schema(&canonical, &stream.key, &topic).map_err(|error| bad(error.to_string()))?;
-        let value_id = register(shared, &format!("{topic}-value"), &envelope_schema(&canonical, &topic)).await?;
-        let key_id = register(shared, &format!("{topic}-key"), &key).await?;
+        let ids = schemas(shared, system, stream, &canonical, &topic).await;
+        let refused = ids.as_ref().err().filter(|error| matches!(error, RunError::SchemaRefused { .. }));
+        let refused = refused.map(|error| format!("{error}; then replay its rows: hub rejects replay {system}"));
+        let (value_id, key_id) = match ids {
+            Err(error) if refused.is_some() => {
+                refusal = Some(error);
+                (0, 0)
+            }
+            ids => ids?,
+        };
         let shape = shapes.iter().find(|shape| shape.stream.as_str() == stream.source);
         streams.push(PreparedStream {
             mapping: mapping(desired, at).ok_or_else(|| bad(format!("it has no stream {at}")))?,
@@ -181,7 +195,13 @@ pub(crate) async fn system(
             value_id,
             key_id,
             identity: shape.map(identity),
+            shape: shape.map(|shape| Arc::clone(&shape.schema)),
+            refused,
         });
+    }
+    // Where nothing can be published, rows wait at their source: there is no other stream for whose sake they must be read.
+    if let Some(refusal) = refusal.filter(|_| streams.iter().all(|stream: &PreparedStream| stream.refused.is_some())) {
+        return Err(refusal);
     }
     let schema_id = register(shared, &format!("{rejects_topic}-value"), reject::SCHEMA).await?;
     Ok(Prepared {
@@ -227,6 +247,8 @@ pub fn offline(
         value_id: ids.0,
         key_id: ids.1,
         identity: shape.map(identity),
+        shape: None,
+        refused: None,
     };
     Ok(Prepared {
         system: system.clone(),
@@ -239,14 +261,47 @@ pub fn offline(
     })
 }
 
+/// Whether the registry takes the schemas of a stream now.
+pub(crate) async fn accepts(shared: &Shared, desired: &Desired, system: &SystemName, stream: &StreamSpec) -> Result<(), RunError> {
+    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+    let text = desired.schemas.get(&stream.entity).ok_or_else(|| bad(format!("its record lacks the schema {}", stream.entity)))?;
+    let canonical = CanonicalSchema::parse(text).map_err(|error| bad(error.to_string()))?;
+    let topic = shared.naming.data(system.as_str(), &stream.entity);
+    schemas(shared, system, stream, &canonical, &topic).await.map(|_ids| ())
+}
+
+/// Registers the schemas of a stream; gives the ids of value and key.
+async fn schemas(
+    shared: &Shared,
+    system: &SystemName,
+    stream: &StreamSpec,
+    canonical: &CanonicalSchema,
+    topic: &str,
+) -> Result<(u32, u32), RunError> {
+    let bad = |why: String| RunError::BadSystem { system: system.to_string(), why };
+    let key = key_schema(canonical, &stream.key, topic).map_err(|error| bad(error.to_string()))?;
+    let value_id = register(shared, &format!("{topic}-value"), &envelope_schema(canonical, topic)).await?;
+    let key_id = register(shared, &format!("{topic}-key"), &key).await?;
+    Ok((value_id, key_id))
+}
+
 async fn register(shared: &Shared, subject: &str, schema: &str) -> Result<u32, RunError> {
     shared.schemas.register(subject, schema).await.map_err(|error| {
         let (subject, why) = (subject.to_owned(), error.to_string());
         match error {
-            ClientError::Incompatible { .. } | ClientError::Invalid { .. } => RunError::SchemaRefused { subject, why },
+            ClientError::Incompatible { .. } | ClientError::Invalid { .. } => RunError::SchemaRefused { subject, why: brief(&why) },
             _ => RunError::Registry { subject, why },
         }
     })
+}
+
+/// A registry's words without the whole earlier schema, which it quotes behind them: they are told with every row.
+fn brief(why: &str) -> String {
+    let words = why.split(", {oldSchema").next().unwrap_or(why);
+    match words.char_indices().nth(MOST_WORDS) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
 }
 
 fn topic_spec(name: &str, settings: &TopicSettings, shared: &Shared) -> TopicSpec {
@@ -311,5 +366,17 @@ pub(crate) async fn forget(lane: &Lane, system: &SystemName) -> Result<(), RunEr
         Ok(Ok(_committed)) => Ok(()),
         Ok(Err(error)) => Err(RunError::Lane(error)),
         Err(_) => Err(RunError::Defect { doing: format!("forgetting the checkpoint of {system}"), why: "no outcome was told".to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_without_the_schema_that_it_quotes() {
+        let why = "it does not fit: {errorType:'X', path:'/a'}, {oldSchemaVersion: 1}, {oldSchema: '{…}'}";
+        assert_eq!(brief(why), "it does not fit: {errorType:'X', path:'/a'}");
+        assert_eq!(brief(&"ê".repeat(2000)).chars().count(), MOST_WORDS + 1);
     }
 }

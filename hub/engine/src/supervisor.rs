@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use hub_kafka::Lane;
@@ -16,6 +16,7 @@ use crate::RunError;
 use crate::anew::Readings;
 use crate::error::panicked;
 use crate::node::{SecretResolver, Shared};
+use crate::parking::{Parking, Trouble};
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, BackOff};
 use crate::prepare;
@@ -27,6 +28,15 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How often a system that waits for a person looks whether it was mended.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How a run ended when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// A parked stream was mended: the next run takes it up.
+    Mended,
+}
 
 /// One supervised system.
 pub(crate) struct Supervisor {
@@ -43,11 +53,13 @@ impl Supervisor {
     /// Runs until `stop`. Where a person has to decide, it waits for that.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut back_off = BackOff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut parking = Parking::default();
         let _gauges = Task(tokio::spawn(crate::gauges::watch(Arc::clone(&self.connector), self.metrics())));
         loop {
             let before = self.published();
-            let error = match AssertUnwindSafe(self.attempt(&stop)).catch_unwind().await {
-                Ok(Ok(())) => return,
+            let error = match AssertUnwindSafe(self.attempt(&stop, &mut parking)).catch_unwind().await {
+                Ok(Ok(Ended::Stopped)) => return,
+                Ok(Ok(Ended::Mended)) => continue,
                 Ok(Err(error)) => error,
                 Err(panic) => panicked("running the system", &*panic),
             };
@@ -58,13 +70,19 @@ impl Supervisor {
                 back_off.reset();
             }
             self.metrics().restarted(error.reason());
+            if self.park(&mut parking, &error) {
+                continue;
+            }
             let wait = match error.action() {
                 Action::Retry => {
                     tracing::warn!(system = %self.system, %error, "the run ended; trying again");
                     self.enter(State::Retrying, &error);
                     back_off.next(jitter())
                 }
-                Action::TellAndRetry => {
+                Action::TellAndRetry | Action::Park => {
+                    if error.broken_stream().is_some() {
+                        parking.release_all();
+                    }
                     tracing::error!(system = %self.system, %error, "the run ended; mend it at the source, the hub looks again");
                     self.enter(State::Waiting, &error);
                     LOOK_AGAIN
@@ -91,32 +109,101 @@ impl Supervisor {
         self.shared.metrics.system(self.system.as_str())
     }
 
+    /// Leaves a broken stream out of the next run. False where that does not help.
+    fn park(&self, parking: &mut Parking, error: &RunError) -> bool {
+        let Some(stream) = error.broken_stream() else { return false };
+        let parked = parking.broken(&self.desired, stream.as_str(), error.to_string(), (Instant::now(), jitter()));
+        if parked {
+            tracing::error!(
+                system = %self.system, %stream, %error,
+                "the stream is parked and the others go on; once it is mended it is read anew by itself"
+            );
+        }
+        parked
+    }
+
+    /// Shows which streams are parked.
+    fn show(&self, parking: &Parking) {
+        for stream in &self.desired.spec.streams {
+            self.board.stream(&stream.source, &self.shared.naming.data(self.system.as_str(), &stream.entity));
+            self.board.park(&stream.source, parking.get(&stream.source).map(|parked| parked.why.clone()));
+        }
+    }
+
+    /// Returns when a parked stream was mended; until then only if there is one.
+    async fn mended(&self, parking: &mut Parking) {
+        loop {
+            let Some((stream, at)) = parking.next() else { return std::future::pending().await };
+            tokio::time::sleep_until(at.into()).await;
+            let Err(why) = self.look(parking, &stream).await else {
+                tracing::info!(system = %self.system, stream, "the parked stream was mended: it is taken up again");
+                return parking.release(&stream);
+            };
+            tracing::debug!(system = %self.system, stream, why, "the stream stays parked");
+            self.board.park(&stream, Some(why.clone()));
+            parking.still(&stream, why, Instant::now());
+        }
+    }
+
+    /// Looks whether a parked stream would run now, beside the others. Else says why not.
+    async fn look(&self, parking: &Parking, stream: &str) -> Result<(), String> {
+        let mut alone = self.desired.clone();
+        alone.spec.streams.retain(|spec| spec.source == stream);
+        let (Some(parked), Some(spec)) = (parking.get(stream), alone.spec.streams.first()) else { return Ok(()) };
+        match parked.trouble {
+            Trouble::Refused => prepare::accepts(&self.shared, &alone, &self.system, spec).await.map_err(|error| error.to_string()),
+            Trouble::Broken => {
+                let connector = open(&alone, &self.shared.kinds, &*self.shared.secrets).await.map_err(|error| error.to_string())?;
+                let probe = connector.probe().await.map_err(|error| error.report())?;
+                let wrong = probe.findings.iter().filter(|finding| finding.fatal).map(|finding| match &finding.remedy {
+                    Some(remedy) => format!("{}; {remedy}", finding.message),
+                    None => finding.message.clone(),
+                });
+                let wrong: Vec<String> = wrong.collect();
+                if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+            }
+        }
+    }
+
     fn published(&self) -> u64 {
         self.board.report(Vec::new()).streams.values().map(|stream| stream.published + stream.rejected).sum()
     }
 
-    async fn attempt(&self, stop: &CancellationToken) -> Result<(), RunError> {
+    async fn attempt(&self, stop: &CancellationToken, parking: &mut Parking) -> Result<Ended, RunError> {
         // A source that does not answer must not hold up whoever wants the system to stop.
         let run = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            run = self.prepare() => run?,
+            () = stop.cancelled() => return Ok(Ended::Stopped),
+            run = self.prepare(parking) => run?,
         };
-        run.run(stop).await
+        let halt = stop.child_token();
+        let mut running = std::pin::pin!(run.run(&halt));
+        tokio::select! {
+            ended = &mut running => ended.map(|()| Ended::Stopped),
+            () = self.mended(parking) => {
+                halt.cancel();
+                running.await.map(|()| Ended::Mended)
+            }
+        }
     }
 
-    async fn prepare(&self) -> Result<Run<'_>, RunError> {
+    async fn prepare(&self, parking: &mut Parking) -> Result<Run<'_>, RunError> {
         if !matches!(self.board.state(), State::Retrying | State::Waiting) {
             self.board.enter(State::Starting, None);
         }
-        let connector = open(&self.desired, &self.shared.kinds, &*self.shared.secrets).await?;
+        let desired = parking.without_broken(&self.desired);
+        let connector = open(&desired, &self.shared.kinds, &*self.shared.secrets).await?;
         if let Ok(mut held) = self.connector.lock() {
             *held = Some(Arc::clone(&connector));
         }
         let shapes = connector.discover().await?;
-        let prepared = prepare::system(&self.shared, &self.desired, &self.system, &shapes, self.lane.record_limit()).await?;
+        let prepared = prepare::system(&self.shared, &desired, &self.system, &shapes, self.lane.record_limit()).await?;
         for stream in &prepared.streams {
-            self.board.stream(stream.source(), stream.topic());
+            match &stream.refused {
+                Some(why) => self.refuse(parking, stream.source(), why),
+                None => parking.release(stream.source()),
+            }
         }
+        self.show(parking);
         let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
         let (readings, checkpoint) = Readings::split(&opened.checkpoint);
         let metrics = self.metrics();
@@ -133,6 +220,16 @@ impl Supervisor {
             kafka: self.shared.kafka.clone(),
             schemas: self.shared.schemas.clone(),
         })
+    }
+
+    fn refuse(&self, parking: &mut Parking, stream: &str, why: &str) {
+        if parking.get(stream).is_none() {
+            tracing::error!(
+                system = %self.system, stream, why,
+                "the stream is parked and the others go on; its rows go to the rejects topic raw until its schema is accepted, then replay them"
+            );
+        }
+        parking.refused(stream, why.to_owned(), Instant::now());
     }
 }
 

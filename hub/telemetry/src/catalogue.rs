@@ -63,6 +63,8 @@ pub(crate) const SNAPSHOT_EXPECTED: Metric =
 pub(crate) const SNAPSHOT_CHUNKS: Metric = metric("hub_snapshot_chunks", Gauge, STREAM, "Chunks into which the snapshot is cut");
 pub(crate) const SNAPSHOT_CHUNKS_DONE: Metric =
     metric("hub_snapshot_done_chunks", Gauge, STREAM, "Chunks of the snapshot that are durable");
+pub(crate) const STREAM_PARKED: Metric =
+    metric("hub_stream_parked", Gauge, STREAM, "1 while the stream is parked and the others of its system go on, else 0");
 pub(crate) const BATCH_SECONDS: Metric = metric("hub_transform_batch_seconds", Histogram, SYSTEM, "Time to normalise and encode one batch");
 pub(crate) const REJECT_ROWS: Metric = metric(
     "hub_reject_rows_total",
@@ -114,6 +116,7 @@ pub const CATALOGUE: &[Metric] = &[
     SNAPSHOT_EXPECTED,
     SNAPSHOT_CHUNKS,
     SNAPSHOT_CHUNKS_DONE,
+    STREAM_PARKED,
     BATCH_SECONDS,
     REJECT_ROWS,
     PUBLISH_ROWS,

@@ -246,6 +246,11 @@ impl StreamMetrics {
         self.published_bytes.inc_by(bytes as u64);
     }
 
+    /// Says whether the stream is parked.
+    pub fn set_parked(&self, parked: bool) {
+        self.families.stream_parked.with_label_values(&[self.labels.0.as_str(), self.labels.1.as_str()]).set(parked.into());
+    }
+
     /// Says how far the stream's snapshot is. Looked up, once every few seconds: most streams never have one.
     pub fn snapshot(&self, rows: u64, expected: Option<u64>, chunks_done: usize, chunks: usize) {
         let families = &self.families;
@@ -268,6 +273,7 @@ impl StreamMetrics {
         let _ = families.snapshot_expected.remove_label_values(&labels);
         let _ = families.snapshot_chunks.remove_label_values(&labels);
         let _ = families.snapshot_chunks_done.remove_label_values(&labels);
+        let _ = families.stream_parked.remove_label_values(&labels);
     }
 }
 

@@ -24,8 +24,10 @@ use crate::status::Board;
 
 /// Room in a record for what Kafka adds to key and value: record framing and headers.
 const RECORD_OVERHEAD: usize = 512;
-/// Reason code of rows whose stream is parked.
+/// Reason code of rows whose stream is parked because its mapping does not fit the source.
 const PARKED: &str = "stream-parked";
+/// Reason code of rows whose stream is parked because the registry refuses its schema.
+const REFUSED: &str = "schema-refused";
 
 /// What a batch became.
 pub(super) struct Output {
@@ -67,6 +69,8 @@ pub(super) struct StreamWorker {
     topic: Arc<str>,
     encoder: Encoder,
     planned: Option<Planned>,
+    /// Why the registry refuses its schema, where it does.
+    refused: Option<String>,
     context: Arc<RejectContext>,
 }
 
@@ -101,6 +105,7 @@ impl StreamWorker {
             topic: stream.topic,
             encoder: encoder.map_err(|error| defect("preparing an encoder", &error))?,
             planned: None,
+            refused: stream.refused,
             context: Arc::new(RejectContext::new(system.system.as_str(), &stream.spec.entity, "")),
             spec: stream.mapping,
         })
@@ -123,13 +128,16 @@ impl StreamWorker {
 
     /// Normalises and encodes a batch.
     pub(super) fn process(&mut self, batch: &ChangeBatch, now_micros: i64, board: &Board) -> Result<Output, RunError> {
-        self.plan_for(batch, board);
+        if let Some(why) = &self.refused {
+            return Ok(parked(batch, REFUSED, why, &self.context));
+        }
+        self.plan_for(&batch.rows.schema(), board);
         let Some(Planned { mapping, .. }) = &self.planned else {
             return Err(RunError::Defect { doing: "planning a mapping".to_owned(), why: "nothing was planned".to_owned() });
         };
         let mapping = match mapping {
             Ok(mapping) => mapping,
-            Err(why) => return Ok(parked(batch, why, &self.context)),
+            Err(why) => return Ok(parked(batch, PARKED, why, &self.context)),
         };
         let mut rejects: BTreeMap<u32, RejectRow> = BTreeMap::new();
         // What nobody maps may be as broken as it likes.
@@ -181,19 +189,19 @@ impl StreamWorker {
     }
 
     /// Plans the mapping anew when the source's shape is another one than before.
-    fn plan_for(&mut self, batch: &ChangeBatch, board: &Board) {
-        let shape = batch.rows.schema();
-        if self.planned.as_ref().is_some_and(|planned| Arc::ptr_eq(&planned.shape, &shape) || planned.shape == shape) {
+    pub(super) fn plan_for(&mut self, shape: &SchemaRef, board: &Board) {
+        let same = |planned: &Planned| Arc::ptr_eq(&planned.shape, shape) || planned.shape == *shape;
+        if self.refused.is_some() || self.planned.as_ref().is_some_and(same) {
             return;
         }
         if let Some(before) = &self.planned {
-            report_new_columns(&self.system, &self.stream, &before.shape, &shape);
+            report_new_columns(&self.system, &self.stream, &before.shape, shape);
         }
         let all: Vec<String> = shape.fields().iter().map(|field| field.name().clone()).collect();
         let mapping = plan(&PlanInput {
             spec: &self.spec,
             target: &self.target,
-            source: &shape,
+            source: shape,
             identity: self.identity.as_ref().unwrap_or(&all),
             code_lists: &self.codes,
             system: &self.system,
@@ -214,7 +222,7 @@ impl StreamWorker {
                 board.park(&self.stream, Some(why.clone()));
             }
         }
-        self.planned = Some(Planned { shape, mapping });
+        self.planned = Some(Planned { shape: Arc::clone(shape), mapping });
     }
 }
 
@@ -360,10 +368,16 @@ fn renumbered(changes: &[KeyChange], rows: &[u32]) -> Vec<KeyChange> {
     changes.iter().filter_map(|change| Some(KeyChange { delete: place(change.delete)?, create: place(change.create)? })).collect()
 }
 
-fn parked(batch: &ChangeBatch, why: &str, context: &Arc<RejectContext>) -> Output {
-    let rows = 0..u32::try_from(batch.len()).unwrap_or(u32::MAX);
-    let rejects = rows.map(|row| RejectRow { row, field: None, code: PARKED, message: why.to_owned().into() }).collect();
-    Output { block: None, rejects, context: Arc::clone(context), filtered: 0 }
+/// All rows as rejects. One that could not be read whole keeps its own reason: a mended mapping does not mend it.
+fn parked(batch: &ChangeBatch, code: &'static str, why: &str, context: &Arc<RejectContext>) -> Output {
+    let mut rejects = BTreeMap::new();
+    for fault in &batch.faults {
+        reject(&mut rejects, fault.row, fault.column.clone(), fault.code, &fault.message);
+    }
+    for row in 0..u32::try_from(batch.len()).unwrap_or(u32::MAX) {
+        reject(&mut rejects, row, None, code, why);
+    }
+    Output { block: None, rejects: rejects.into_values().collect(), context: Arc::clone(context), filtered: 0 }
 }
 
 /// The first reason of a row stays.
