@@ -72,9 +72,10 @@ impl Parking {
         self.streams.remove(stream);
     }
 
-    /// Lets all run again: none was left to go on.
+    /// Lets all run again: none was left to go on, so none is disturbed by returns.
     pub(crate) fn release_all(&mut self) {
         self.streams.clear();
+        self.waits.clear();
     }
 
     /// The parked stream that is to be looked at next, and when.

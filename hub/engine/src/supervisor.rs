@@ -111,7 +111,7 @@ impl Supervisor {
 
     /// Leaves a broken stream out of the next run. False where that does not help.
     fn park(&self, parking: &mut Parking, error: &RunError) -> bool {
-        let Some(stream) = error.broken_stream() else { return false };
+        let Some(stream) = error.broken_stream().filter(|_| self.takes_streams_up()) else { return false };
         let parked = parking.broken(&self.desired, stream.as_str(), error.to_string(), (Instant::now(), jitter()));
         if parked {
             tracing::error!(
@@ -120,6 +120,12 @@ impl Supervisor {
             );
         }
         parked
+    }
+
+    /// Whether a stream that is left out can come back without a new snapshot of all.
+    fn takes_streams_up(&self) -> bool {
+        let kind = self.shared.kinds.iter().find(|kind| kind.name == self.desired.spec.connector);
+        kind.and_then(|kind| kind.abilities(&self.desired.spec.config)).is_some_and(|abilities| abilities.add_streams)
     }
 
     /// Shows which streams are parked.

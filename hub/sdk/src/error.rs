@@ -19,7 +19,8 @@ pub enum ErrorKind {
     BadConfig,
     /// The source is not set up (`wal_level`, publication …).
     NotPrepared,
-    /// A stream vanished or changed shape so that it cannot go on; the others can.
+    /// A stream vanished or changed so that it cannot go on; the others can. Named by [`SourceError::of`], it is left out of
+    /// the next capture, and asked for again once a probe of it alone finds nothing fatal.
     StreamBroken,
     /// The source no longer has what comes after the checkpoint; only a new snapshot mends it.
     PositionLost,

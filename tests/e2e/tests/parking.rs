@@ -107,17 +107,41 @@ async fn a_dropped_table_is_parked_alone_and_read_when_it_is_made_again() {
     assert!(why.contains("no such table") && why.contains("hub discover"), "{why}");
     let before = hub.status().await.unwrap()["streams"]["public.khac"]["published"].as_u64().unwrap();
     hub.counts("public.khac", "published", before + 50).await;
+    hub.kill();
+    let hub = setup.run();
+    parked(&hub, "public.nguoi").await;
     source
         .run("BEGIN; CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, phi numeric(14,2)); INSERT INTO nguoi VALUES (1, 'Mới', 1), (3, 'C', 3); COMMIT")
         .await;
     unparked(&hub).await;
     source.run("INSERT INTO nguoi VALUES (4, 'D', 4)").await;
-    hub.counts("public.nguoi", "published", 5).await;
+    hub.counts("public.nguoi", "published", 3).await;
     let last = writer.stop().await;
     let found = events(&setup, &setup.topic("person")).await;
     assert_eq!((ops(&found, 1), ops(&found, 2), ops(&found, 3), ops(&found, 4)), ("rr".into(), "r".into(), "r".into(), "c".into()));
     assert_eq!(name(&found, 1), "Mới");
     khac_is_whole(&setup, last).await;
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_table_made_again_while_no_hub_runs_is_read_anew_alone() {
+    let source = Source::create(TABLES).await;
+    let setup = Setup::new(&source, STREAMS);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 2).await;
+    hub.counts("public.khac", "published", 100).await;
+    hub.reaches("following").await;
+    hub.kill();
+    source.run("DROP TABLE nguoi; CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, phi numeric(14,2))").await;
+    source.run("INSERT INTO nguoi VALUES (1, 'Mới', 1), (3, 'C', 3); INSERT INTO khac VALUES (101, 'L')").await;
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 2).await;
+    hub.counts("public.khac", "published", 1).await;
+    let found = events(&setup, &setup.topic("person")).await;
+    assert_eq!((ops(&found, 1), ops(&found, 3), name(&found, 1)), ("rr".into(), "r".into(), "Mới".into()));
+    khac_is_whole(&setup, 101).await;
     assert!(hub.stop());
     source.remove().await;
 }
