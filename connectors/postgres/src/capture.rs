@@ -164,7 +164,7 @@ impl<'a> Capture<'a> {
         let (members, system) = (self.members(), self.system());
         slot::publish(&mut self.sql, &identity.publication, &members, Publishing::Resume(&followed), system).await?;
         let learned = self.learn(&identity.publication, &mut snapshots).await?;
-        if !learned.is_empty() && self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint: learned }).await.is_err() {
+        if !learned.is_empty() && self.outlet.deliver(Delivery::new(Vec::new(), learned)).await.is_err() {
             return Ok(());
         }
         let unfinished: Vec<Unfinished> = self

@@ -7,7 +7,9 @@
 //! since is deleted, before anything that comes later is published. Each step is in the checkpoint, so that a crash in
 //! between costs nothing.
 //!
-//! A row that the mapping refuses now counts as gone: it is in the rejects topic, and what it was before is no longer true.
+//! A row that is refused now is not gone: its key keeps the state of before, as after a refused update. Which keys those are is
+//! kept in memory alone; where it cannot be known (the hub was ended in between, the whole stream was parked), nothing is
+//! deleted, which is told.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,6 +44,12 @@ struct Reading {
     /// Whether every present row was published.
     #[serde(default)]
     read: bool,
+    /// Whether rows were refused meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
+    /// Rows were refused by an earlier run: which ones is not known any more.
+    #[serde(skip)]
+    unsure: bool,
 }
 
 /// What the hub keeps in a system's checkpoint beside its connector's positions.
@@ -57,7 +65,9 @@ impl Readings {
         for (partition, position) in whole.iter() {
             let Some(position) = position else { continue };
             if let Some(stream) = partition.strip_prefix(READ) {
-                own.streams.insert(stream.to_owned(), serde_json::from_value(position.clone()).unwrap_or_default());
+                let mut reading: Reading = serde_json::from_value(position.clone()).unwrap_or_default();
+                reading.unsure = reading.refused;
+                own.streams.insert(stream.to_owned(), reading);
             } else if !partition.starts_with(OWN) {
                 rest.set(partition, position.clone());
             }
@@ -78,8 +88,8 @@ impl Readings {
         let believed = self.streams.is_empty() && !connectors.is_empty();
         for (stream, topic) in streams.iter().filter(|(stream, _)| !self.streams.contains_key(stream)).cloned().collect::<Vec<_>>() {
             let reading = match believed {
-                true => Reading { before: Vec::new(), read: true },
-                false => Reading { before: ends(kafka.clone(), topic).await?, read: false },
+                true => Reading { read: true, ..Reading::default() },
+                false => Reading { before: ends(kafka.clone(), topic).await?, ..Reading::default() },
             };
             set(&mut moved, &stream, &reading);
             self.streams.insert(stream, reading);
@@ -90,6 +100,22 @@ impl Readings {
             self.streams.remove(&stream);
         }
         Ok(moved)
+    }
+
+    /// Streams that are being read and whose topics may hold rows that are gone.
+    pub(crate) fn under_way(&self) -> Vec<String> {
+        let under_way = self.streams.iter().filter(|(_, reading)| !reading.read && reading.before.iter().any(|end| *end > 0));
+        under_way.map(|(stream, _)| stream.clone()).collect()
+    }
+
+    /// Takes note that rows of streams that are being read were refused, in the checkpoint of the delivery that held them.
+    pub(crate) fn refuse(&mut self, streams: &[Arc<str>], checkpoint: &mut Checkpoint) {
+        for stream in streams {
+            if let Some(reading) = self.streams.get_mut(&**stream).filter(|reading| !reading.refused) {
+                reading.refused = true;
+                set(checkpoint, stream, reading);
+            }
+        }
     }
 
     /// Takes note that streams are read, in the checkpoint of the delivery that says so.
@@ -105,21 +131,31 @@ impl Readings {
         }
     }
 
-    /// A stream that is read and whose topic may hold rows that are gone, with the ends of its partitions before.
-    pub(crate) fn due(&self) -> Option<(String, Vec<i64>)> {
+    /// A stream that is read and whose topic may hold rows that are gone.
+    pub(crate) fn due(&self) -> Option<Due> {
         let due = self.streams.iter().find(|(_, reading)| reading.read && !reading.before.is_empty());
-        due.map(|(stream, reading)| (stream.clone(), reading.before.clone()))
+        due.map(|(stream, reading)| Due { stream: stream.clone(), before: reading.before.clone(), unsure: reading.unsure })
     }
 
     /// What is gone from a stream is deleted; the checkpoint that comes back says so.
     pub(crate) fn done(&mut self, stream: &str) -> Checkpoint {
         let mut moved = Checkpoint::empty();
         if let Some(reading) = self.streams.get_mut(stream) {
-            reading.before.clear();
+            *reading = Reading { read: true, ..Reading::default() };
             set(&mut moved, stream, reading);
         }
         moved
     }
+}
+
+/// A stream whose topic is to be looked through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) stream: String,
+    /// Ends of its topic's partitions before the snapshot.
+    pub(crate) before: Vec<i64>,
+    /// Rows were refused that nobody remembers.
+    pub(crate) unsure: bool,
 }
 
 fn set(checkpoint: &mut Checkpoint, stream: &str, reading: &Reading) {
@@ -147,6 +183,8 @@ pub(crate) struct Search {
     pub(crate) topic: Arc<str>,
     /// Ends of its partitions before the snapshot.
     pub(crate) before: Vec<i64>,
+    /// Keys that are refused and therefore not gone.
+    pub(crate) spared: HashSet<u128>,
     /// The searched topic may be large: a hub that stops does not wait for it.
     pub(crate) stop: CancellationToken,
 }
@@ -177,6 +215,7 @@ impl Search {
                 };
                 true
             })?;
+            alive.retain(|key| !self.spared.contains(key));
             // Only hashes are kept while the topic is read; the few keys that are gone are fetched afterwards.
             let all = whole
                 && self.each(partition, |key, _, offset| {
@@ -247,7 +286,7 @@ impl Layouts<'_> {
 }
 
 /// 128 bits of a key: that two of a billion keys agree has a chance of one in 10^20.
-fn hash(key: &[u8]) -> u128 {
+pub(crate) fn hash(key: &[u8]) -> u128 {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, key).hash(&mut hasher);
@@ -286,15 +325,26 @@ mod tests {
         own.complete(&[StreamName::new("a").unwrap(), StreamName::new("b").unwrap()], &mut checkpoint);
         assert_eq!(checkpoint.get("hub/read/a"), Some(&json!({"before": [3, 0], "read": true})));
         assert_eq!(checkpoint.get("hub/read/b"), None, "it was read before");
-        assert_eq!(own.due(), Some(("a".to_owned(), vec![3, 0])));
+        assert_eq!(own.due(), Some(Due { stream: "a".to_owned(), before: vec![3, 0], unsure: false }));
         assert_eq!(own.done("a").get("hub/read/a"), Some(&json!({"read": true})));
         assert_eq!(own.due(), None);
     }
 
     #[test]
+    fn a_later_run_knows_that_rows_were_refused_and_not_which() {
+        let (mut own, _) = Readings::split(&whole());
+        let mut checkpoint = Checkpoint::empty();
+        own.refuse(&["a".into()], &mut checkpoint);
+        own.complete(&[StreamName::new("a").unwrap()], &mut checkpoint);
+        assert!(own.due().is_some_and(|due| !due.unsure), "this run knows them itself");
+        let (own, _) = Readings::split(&checkpoint);
+        assert!(own.due().is_some_and(|due| due.unsure));
+    }
+
+    #[test]
     fn an_empty_topic_has_nothing_that_could_be_gone() {
         let mut own = Readings::default();
-        own.streams.insert("a".to_owned(), Reading { before: vec![0, 0], read: false });
+        own.streams.insert("a".to_owned(), Reading { before: vec![0, 0], ..Reading::default() });
         let mut checkpoint = Checkpoint::empty();
         own.complete(&[StreamName::new("a").unwrap()], &mut checkpoint);
         assert_eq!((own.due(), checkpoint.get("hub/read/a")), (None, Some(&json!({"read": true}))));

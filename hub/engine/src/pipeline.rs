@@ -5,7 +5,7 @@
 mod select;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +18,15 @@ use crate::prepare::Prepared;
 use crate::status::{Board, Tally};
 use worker::{Output, StreamWorker};
 
+/// Keys that were refused while their stream was read anew: not published, and not gone either.
+#[derive(Debug, Default)]
+pub(crate) struct Spared {
+    /// Their hashes.
+    pub(crate) keys: HashSet<u128>,
+    /// Rows were refused whose keys are not known.
+    pub(crate) unsure: bool,
+}
+
 /// Deletes in one block.
 const VANISHED_AT_ONCE: usize = 5_000;
 
@@ -27,6 +36,8 @@ pub struct Processed {
     pub blocks: Vec<Block>,
     /// What to count once they are durable.
     pub tally: Tally,
+    /// Streams that are read anew and had rows refused.
+    pub refusing: Vec<Arc<str>>,
 }
 
 /// The workers of a system's streams.
@@ -69,7 +80,7 @@ impl Pipeline {
     /// [`RunError::Defect`] when a batch does not fit its encoder: nothing of it is published then.
     pub fn process(&mut self, batches: Vec<ChangeBatch>, now_micros: i64) -> Result<Processed, RunError> {
         let mut blocks = Vec::with_capacity(batches.len());
-        let mut tally = Tally::default();
+        let (mut tally, mut refusing) = (Tally::default(), Vec::new());
         let started = std::time::Instant::now();
         for batch in batches {
             if batch.is_empty() {
@@ -82,17 +93,30 @@ impl Pipeline {
             };
             let output = worker.process(&batch, now_micros, &self.board)?;
             let stream = Arc::clone(worker.stream());
+            if worker.is_read_anew() && !output.rejects.is_empty() {
+                refusing.push(Arc::clone(&stream));
+            }
             self.count(&batch, &stream, &output, &mut tally);
             self.collect(&batch, output, now_micros, &mut blocks)?;
         }
         self.metrics.observe_batch(started.elapsed());
-        Ok(Processed { blocks, tally })
+        Ok(Processed { blocks, tally, refusing })
     }
 
     /// The streams with their topics.
     #[must_use]
     pub fn topics(&self) -> Vec<(String, Arc<str>)> {
         self.workers.values().map(|worker| (worker.stream().to_string(), Arc::clone(worker.topic()))).collect()
+    }
+
+    /// A stream is read anew from now on.
+    pub(crate) fn begin_reading(&mut self, stream: &str) {
+        self.workers.values_mut().filter(|worker| **worker.stream() == *stream).for_each(StreamWorker::begin_reading);
+    }
+
+    /// A stream is read: what was refused meanwhile.
+    pub(crate) fn end_reading(&mut self, stream: &str) -> Spared {
+        self.workers.values_mut().find(|worker| **worker.stream() == *stream).map(StreamWorker::end_reading).unwrap_or_default()
     }
 
     /// Deletes of a stream's rows of which only the keys in its topic are left, in blocks of a size to publish at once.

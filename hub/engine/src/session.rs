@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
-use crate::anew::{Readings, Search};
+use crate::anew::{Due, Readings, Search};
 use crate::error::panicked;
 use crate::pipeline::Pipeline;
 use crate::status::{Board, State, Tally};
@@ -107,17 +107,32 @@ impl Run<'_> {
         if !moved.is_empty() {
             self.publish_own(Vec::new(), moved).await?;
         }
+        for stream in self.readings.under_way() {
+            self.pipeline.begin_reading(&stream);
+        }
         self.delete_vanished(stop).await
     }
 
     /// Deletes what is gone from streams that are read. Nothing else of the system is on its way meanwhile.
     async fn delete_vanished(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
-        while let Some((stream, before)) = self.readings.due() {
+        while let Some(Due { stream, before, unsure }) = self.readings.due() {
             let Some(topic) = self.pipeline.topics().into_iter().find_map(|(name, topic)| (name == stream).then_some(topic)) else {
                 return Ok(());
             };
+            let spared = self.pipeline.end_reading(&stream);
+            if unsure || spared.unsure {
+                tracing::warn!(
+                    stream,
+                    topic = &*topic,
+                    "the stream is read anew, but rows of it were refused whose keys are not known: what is gone from the source is not \
+                     deleted; mend the mapping and run with --resnapshot again"
+                );
+                let moved = self.readings.done(&stream);
+                self.publish_own(Vec::new(), moved).await?;
+                continue;
+            }
             let (kafka, schemas) = (self.kafka.clone(), self.schemas.clone());
-            let search = Search { kafka, schemas, topic: Arc::clone(&topic), before, stop: stop.clone() };
+            let search = Search { kafka, schemas, topic: Arc::clone(&topic), before, spared: spared.keys, stop: stop.clone() };
             // The hub stops: the next run begins with it.
             let Some(vanished) = search.run().await? else { return Ok(()) };
             let rows = vanished.keys.len();
@@ -172,6 +187,7 @@ impl Run<'_> {
         }
         let (report, settled, tally) = (flight.report.clone(), checkpoint.clone(), processed.tally);
         let mut checkpoint = checkpoint;
+        self.readings.refuse(&processed.refusing, &mut checkpoint);
         self.readings.complete(&completed, &mut checkpoint);
         flight.open += 1;
         let publication = Publication {

@@ -77,6 +77,36 @@ async fn rows_that_were_deleted_while_the_slot_was_lost_are_deleted_for_subscrib
 }
 
 #[tokio::test]
+async fn a_row_that_is_refused_when_read_anew_keeps_what_subscribers_have_of_it() {
+    let source = Source::create(TABLE).await;
+    let setup = Setup::new(&source, STREAM);
+    assert!(following(&setup, &source, 4).await.stop());
+    lose_slot(&source).await;
+    // NaN is no decimal: the row is there and cannot be published.
+    source.run("UPDATE nguoi SET phi = 'NaN' WHERE id = 2; DELETE FROM nguoi WHERE id = 3").await;
+    let hub = setup.run_with(&["--resnapshot", "demo"]);
+    eventually_told(&setup, "the delete", &[(1, "rr"), (2, "r"), (3, "rd0"), (4, "rr")]).await;
+    hub.counts("public.nguoi", "rejected", 1).await;
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_parked_stream_that_is_read_anew_deletes_nothing() {
+    let source = Source::create(TABLE).await;
+    let setup = Setup::new(&source, STREAM);
+    assert!(following(&setup, &source, 4).await.stop());
+    lose_slot(&source).await;
+    source.run("ALTER TABLE nguoi RENAME COLUMN phi TO le_phi; DELETE FROM nguoi WHERE id = 3").await;
+    let hub = setup.run_with(&["--resnapshot", "demo"]);
+    hub.counts("public.nguoi", "rejected", 3).await;
+    eventually("the reason", async || hub.log().contains("whose keys are not known").then_some(())).await;
+    assert!(told(&setup).await.values().all(|ops| ops == "r"), "all of them are in the rejects topic, and none is gone");
+    assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
 async fn a_truncate_that_a_compacted_topic_cannot_say_is_made_good_by_reading_anew() {
     let source = Source::create(TABLE).await;
     let setup = Setup::new(&source, STREAM);

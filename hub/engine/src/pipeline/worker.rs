@@ -16,9 +16,10 @@ use hub_transform::encode::{EncodeBatch, Encoded, Encoder, EncoderInput, Retenti
 use hub_transform::normalise::{Mapping, MappingSpec, PlanInput, Sorted, Target, plan};
 use hub_transform::reject::{RejectContext, RejectRow};
 
-use super::defect;
 use super::select::{Chosen, has_row, select};
+use super::{Spared, defect};
 use crate::RunError;
+use crate::anew::hash;
 use crate::prepare::{Prepared, PreparedStream};
 use crate::status::Board;
 
@@ -69,6 +70,8 @@ pub(super) struct StreamWorker {
     topic: Arc<str>,
     encoder: Encoder,
     planned: Option<Planned>,
+    /// While the stream is read anew: keys that are refused and therefore not gone.
+    spared: Option<Spared>,
     /// Why the registry refuses its schema, where it does.
     refused: Option<String>,
     context: Arc<RejectContext>,
@@ -105,6 +108,7 @@ impl StreamWorker {
             topic: stream.topic,
             encoder: encoder.map_err(|error| defect("preparing an encoder", &error))?,
             planned: None,
+            spared: None,
             refused: stream.refused,
             context: Arc::new(RejectContext::new(system.system.as_str(), &stream.spec.entity, "")),
             spec: stream.mapping,
@@ -114,6 +118,21 @@ impl StreamWorker {
     /// Its topic.
     pub(super) fn topic(&self) -> &Arc<str> {
         &self.topic
+    }
+
+    /// The stream is read anew from now on: refused keys are kept in mind.
+    pub(super) fn begin_reading(&mut self) {
+        self.spared = Some(Spared::default());
+    }
+
+    /// The stream is read: the keys that were refused meanwhile.
+    pub(super) fn end_reading(&mut self) -> Spared {
+        self.spared.take().unwrap_or_default()
+    }
+
+    /// Whether the stream is read anew.
+    pub(super) fn is_read_anew(&self) -> bool {
+        self.spared.is_some()
     }
 
     /// See [`Encoder::vanished`].
@@ -128,6 +147,33 @@ impl StreamWorker {
 
     /// Normalises and encodes a batch.
     pub(super) fn process(&mut self, batch: &ChangeBatch, now_micros: i64, board: &Board) -> Result<Output, RunError> {
+        let output = self.judge(batch, now_micros, board)?;
+        if !output.rejects.is_empty() && self.spared.is_some() {
+            self.spare(batch, &output)?;
+        }
+        Ok(output)
+    }
+
+    /// The keys of refused rows, while the stream is read anew: they are not published, and not gone either.
+    fn spare(&mut self, batch: &ChangeBatch, output: &Output) -> Result<(), RunError> {
+        let Some(spared) = &mut self.spared else { return Ok(()) };
+        let Some(Planned { mapping: Ok(mapping), .. }) = &self.planned else {
+            spared.unsure = true;
+            return Ok(());
+        };
+        let mut refused = vec![false; batch.len()];
+        for reject in &output.rejects {
+            if let Some(refused) = refused.get_mut(reject.row as usize) {
+                *refused = true;
+            }
+        }
+        let keys = mapping.keys(&batch.rows, Some(&BooleanArray::from(refused))).map_err(|error| defect("making keys", &error))?;
+        let keys = self.encoder.keys_of(&keys.records).map_err(|error| defect("encoding keys", &error))?;
+        spared.keys.extend(keys.iter().map(|key| hash(key)));
+        Ok(())
+    }
+
+    fn judge(&mut self, batch: &ChangeBatch, now_micros: i64, board: &Board) -> Result<Output, RunError> {
         if let Some(why) = &self.refused {
             return Ok(parked(batch, REFUSED, why, &self.context));
         }

@@ -259,6 +259,17 @@ impl Encoder {
         }
     }
 
+    /// Framed keys of rows that are not published; a row whose key columns are not all there has none.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when columns are not those of the key.
+    pub fn keys_of(&mut self, keys: &RecordBatch) -> Result<Vec<Bytes>, EncodeError> {
+        let Some(datums) = &mut self.keys else { return Ok(Vec::new()) };
+        let encoded = datums.encode(&self.entity, keys)?;
+        let whole = |row: &usize| keys.columns().iter().all(|column| column.is_valid(*row));
+        Ok((0..keys.num_rows()).filter(whole).map(|row| Bytes::copy_from_slice(datums::slice(&encoded, row))).collect())
+    }
+
     fn check(&self, batch: &EncodeBatch<'_>) -> Result<(), EncodeError> {
         let expected = batch.ops.len();
         let of = |rows: Option<usize>| rows.unwrap_or(expected);
