@@ -231,6 +231,7 @@ mod tests {
         stream.captured(10, 400);
         stream.published(9, 360);
         stream.snapshot(5, Some(10), 1, 2);
+        stream.set_parked(true);
         system.rejected("bad-date", 1);
         system.restarted("unreachable");
         system.observe_batch(Duration::from_millis(3));

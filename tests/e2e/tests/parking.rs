@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
-use hub_tests_e2e::{Event, Hub, Setup, Source, events, eventually};
+use hub_tests_e2e::{Event, Hub, Setup, Source, events, eventually, unique};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -171,6 +171,45 @@ async fn a_table_that_leaves_the_publication_is_parked_alone_and_read_anew() {
     let last = writer.stop().await;
     khac_is_whole(&setup, last).await;
     assert!(hub.stop());
+    source.remove().await;
+}
+
+#[tokio::test]
+async fn a_publication_that_only_its_owner_may_mend_is_waited_for_without_disturbing_the_others() {
+    let source = Source::create(TABLES).await;
+    let role = unique("r");
+    source
+        .run(&format!(
+            "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'x'; GRANT SELECT ON nguoi, khac TO {role};
+             CREATE PUBLICATION hub_demo FOR TABLE nguoi, khac WITH (publish_via_partition_root = true)"
+        ))
+        .await;
+    let config = format!(
+        "config: {{host: 127.0.0.1, port: {}, database: {}, user: {role}, password: \"${{file:pw}}\", slot: SLOT, tls: {{mode: disable}}}}",
+        source.port, source.database
+    );
+    let setup = Setup::with_config(&config, STREAMS);
+    std::fs::write(setup.folder.join("pw"), "x").unwrap();
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 2).await;
+    hub.counts("public.khac", "published", 100).await;
+    source.run("ALTER PUBLICATION hub_demo DROP TABLE nguoi; UPDATE nguoi SET ten = 'not told' WHERE id = 1").await;
+    parked(&hub, "public.nguoi").await;
+    // The look at it says what its owner is to do, and does not restart the others.
+    eventually("the way out", async || {
+        hub.get("/readyz").await.filter(|body| body.contains("let the owner run: ALTER PUBLICATION") && body.contains("does not own both"))
+    })
+    .await;
+    let restarts = "hub_system_restarts_total{reason=\"source\",system=\"demo\"} 1";
+    assert!(hub.get("/metrics").await.unwrap().lines().any(|line| line == restarts));
+    source.run("ALTER PUBLICATION hub_demo ADD TABLE nguoi; INSERT INTO khac VALUES (101, 'L')").await;
+    unparked(&hub).await;
+    hub.counts("public.nguoi", "published", 4).await;
+    let found = events(&setup, &setup.topic("person")).await;
+    assert_eq!((ops(&found, 1), name(&found, 1)), ("rr".into(), "not told".into()));
+    khac_is_whole(&setup, 101).await;
+    assert!(hub.stop());
+    source.run(&format!("DROP OWNED BY {role}; DROP PUBLICATION hub_demo")).await;
     source.remove().await;
 }
 
