@@ -111,16 +111,17 @@ async fn a_commit_that_hangs_is_no_progress_and_the_lag_grows_until_it_is_throug
     assert!(lag(&first) > 1.0 && first.value("hub_queue_oldest_seconds", DEMO).unwrap() > 1.0);
     assert!(first.value("hub_queue_bytes", &[]).unwrap() > 0.0);
     eventually("the lag to grow", async || Some(scrape(&hub).await).filter(|told| lag(told) > lag(&first) + 1.0)).await;
-    let tail = setup.command(&["tail", &setup.topic("person")]);
-    let said = String::from_utf8(tail.stderr).unwrap();
-    assert_eq!(tail.status.code(), Some(4), "a tail without --follow ends: {said}");
-    assert!(said.contains(&kafka.brokers), "{said}");
     kafka.thaw();
     hub.counts("public.nguoi", "published", 2).await;
     becomes_ready(&hub).await;
     eventually("the lag to end", async || Some(scrape(&hub).await).filter(|told| lag(told) == 0.0)).await;
-    assert!(hub.stop());
-    source.remove().await;
+    // A tail takes its time to give up; a broker that hangs for that long is not to be relied on afterwards.
+    kafka.freeze();
+    let tail = setup.command(&["tail", &setup.topic("person")]);
+    let said = String::from_utf8(tail.stderr).unwrap();
+    assert_eq!(tail.status.code(), Some(4), "a tail without --follow ends: {said}");
+    assert!(said.contains(&kafka.brokers), "{said}");
+    drop(hub);
 }
 
 #[tokio::test]
