@@ -47,6 +47,8 @@ impl Connector for Postgres {
             deletes: true,
             before_images: true,
             exactly_once: true,
+            every_change: true,
+            listens: false,
             add_streams: true,
             truncates: true,
         }

@@ -15,6 +15,10 @@ pub struct Abilities {
     pub before_images: bool,
     /// Resumes at the exact change, so that nothing is published twice. Otherwise at-least-once.
     pub exactly_once: bool,
+    /// Sees each change, and not only the state at each look.
+    pub every_change: bool,
+    /// It is called by its source instead of calling it: whether the source can be reached is the source's own affair.
+    pub listens: bool,
     /// Takes up a stream that is added while others are followed.
     pub add_streams: bool,
     /// Yields truncates.

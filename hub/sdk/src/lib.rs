@@ -7,7 +7,10 @@ mod abilities;
 mod backlog;
 mod erased;
 mod error;
+mod known;
 mod outlet;
+mod poll;
+pub mod records;
 mod secret;
 mod shape;
 
@@ -19,7 +22,9 @@ pub use backlog::{Backlog, Unsettled};
 pub use erased::{ConfigFault, DynConnector, Kind};
 pub use error::{ErrorKind, SourceError};
 pub use hub_model as model;
+pub use known::{Digest, Known, Noted, join_key, split_key};
 pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet, outlet_into};
+pub use poll::{Look, Looks, key_rows, now_micros};
 pub use secret::Secret;
 pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape, StreamText};
 

@@ -115,6 +115,17 @@ impl Outlet {
         self.queue.send((delivery, permit)).await.map_err(|_| Shut)
     }
 
+    /// Waits between two looks at a source.
+    ///
+    /// # Errors
+    /// [`Shut`], at once, when nobody receives any more.
+    pub async fn pause(&self, time: std::time::Duration) -> Result<(), Shut> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.queue.closed() => Err(Shut),
+        }
+    }
+
     /// Returns when nobody receives any more.
     pub async fn shut(&self) {
         self.queue.closed().await;

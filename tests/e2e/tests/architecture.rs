@@ -41,6 +41,7 @@ fn our_crates_depend_only_in_the_directions_of_the_design() {
         ("hub-kafka", &["hub-model", "hub-telemetry"]),
         ("hub-registry", &["hub-kafka"]),
         ("hub-engine", &["hub-model", "hub-sdk", "hub-transform", "hub-kafka", "hub-registry", "hub-telemetry"]),
+        ("hub-connector-files", &["hub-sdk"]),
         ("hub-connector-postgres", &["hub-sdk"]),
         ("hub-conformance", &["hub-sdk"]),
     ]);

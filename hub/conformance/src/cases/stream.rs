@@ -6,8 +6,8 @@ use crate::{Fixture, NULL, Run, Stage};
 
 /// Changes of one key come in their order, and each of them comes.
 pub async fn changes_of_a_key_keep_their_order<F: Fixture>() {
-    let able = |abilities: &hub_sdk::Abilities| abilities.follow && abilities.exactly_once;
-    let Some(mut stage) = Stage::<F>::able("follow exactly once", able).await else { return };
+    let able = |abilities: &hub_sdk::Abilities| abilities.follow && abilities.exactly_once && abilities.every_change;
+    let Some(mut stage) = Stage::<F>::able("follow every change exactly once", able).await else { return };
     let mut replica = stage.replica();
     let mut run = following(&mut stage, &mut replica).await;
     for step in 0..50 {

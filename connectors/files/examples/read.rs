@@ -1,0 +1,52 @@
+//! How fast CSV becomes Arrow columns: `cargo run --release -p hub-connector-files --example read -- 2000000 [whole]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a tool for whoever works on the connector")]
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hub_connector_files::{Files, FilesConfig};
+use hub_sdk::model::{Checkpoint, StreamName, SystemName};
+use hub_sdk::{BatchLimits, Budget, Connector, OpenContext, StreamRequest, outlet};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let rows: usize = std::env::args().nth(1).map_or(1_000_000, |rows| rows.parse().expect("a number of rows"));
+    let mode = std::env::args().nth(2).unwrap_or_else(|| "append".to_owned());
+    let folder = std::env::temp_dir().join(format!("hub-files-read-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("a.csv")).unwrap());
+    writeln!(file, "id,so_dinh_danh,ho_ten,ngay_sinh,dia_chi,phuong,dien_thoai,ghi_chu").unwrap();
+    for id in 0..rows {
+        writeln!(file, "{id},0790{id:08},Nguyễn Thị Ánh {id},01/02/1990,\"Số {id}, Đường số 7\",Phường Bến Nghé,090{id:07},").unwrap();
+    }
+    file.into_inner().unwrap().sync_all().unwrap();
+    let bytes = std::fs::metadata(folder.join("a.csv")).unwrap().len();
+    let stream = serde_json::json!({"pattern": "*.csv", "key": ["id"], "mode": mode});
+    let config: FilesConfig =
+        serde_json::from_value(serde_json::json!({"folder": folder, "every_s": 0.01, "streams": {"s": stream}})).unwrap();
+    let context = OpenContext {
+        system: SystemName::new("read").unwrap(),
+        streams: vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: Vec::new() }],
+        limits: BatchLimits::default(),
+        directory: ".".into(),
+    };
+    let connector = Arc::new(Files::open(config, context).await.unwrap());
+    let (out, mut deliveries) = outlet(Budget::new(64 << 20), 4);
+    let start = Instant::now();
+    let task = tokio::spawn(async move { connector.capture(Checkpoint::empty(), out).await });
+    let mut read = 0;
+    while let Some((delivery, _permit)) = deliveries.recv().await {
+        read += delivery.batches.iter().map(hub_sdk::model::ChangeBatch::len).sum::<usize>();
+        if !delivery.completed.is_empty() {
+            break;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    drop(deliveries);
+    task.await.unwrap().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    let (rate, megabytes) = (read as f64 / seconds, bytes as f64 / 1e6 / seconds);
+    println!("{read} rows in {seconds:.2} s: {rate:.0} rows/s, {megabytes:.0} MB/s ({mode})");
+}

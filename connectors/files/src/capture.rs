@@ -1,0 +1,398 @@
+//! Follows the files of one stream: look, wait until a file rests, take it once, tell what is new.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName};
+use hub_sdk::{BatchLimits, Delivery, ErrorKind, Known, Look, Looks, Outlet, Shut, SourceError, key_rows};
+
+use crate::board::{Board, Waiting};
+use crate::config::{FileStream, FilesConfig, Mode};
+use crate::folder::{Entry, classified, digests, list, modified, set_aside};
+use crate::reading::{Held, Reading, Slice, Start};
+use crate::rows::{Bad, Trouble};
+use crate::taken::{Files, State, Taken};
+use crate::text::is_packed;
+
+/// How a run ends.
+pub(crate) enum Ended {
+    /// Nobody receives any more.
+    Shut,
+    /// An error.
+    Failed(SourceError),
+}
+
+impl From<Shut> for Ended {
+    fn from(_: Shut) -> Self {
+        Self::Shut
+    }
+}
+
+impl From<SourceError> for Ended {
+    fn from(error: SourceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What following one stream needs.
+pub(crate) struct Follower {
+    pub(crate) config: Arc<FilesConfig>,
+    pub(crate) folder: PathBuf,
+    pub(crate) name: StreamName,
+    pub(crate) stream: Arc<FileStream>,
+    /// Columns that a file must have.
+    pub(crate) needed: Vec<String>,
+    pub(crate) limits: BatchLimits,
+    pub(crate) board: Arc<Board>,
+    pub(crate) outlet: Outlet,
+    pub(crate) looks: Looks,
+    pub(crate) files: Files,
+    /// `None` only while a file is read.
+    pub(crate) held: Option<Held>,
+    /// Size and time of each file at the look before.
+    pub(crate) before: HashMap<String, (u64, u64)>,
+}
+
+/// A file that is open, and what its content is.
+struct Opened {
+    file: File,
+    entry: Entry,
+    sha256: String,
+    /// Whether the file that was taken under this name is its beginning, whole lines of it.
+    has_grown: bool,
+}
+
+/// What is to be done with a file.
+enum Plan {
+    /// Nothing but to remember it: its content was taken before.
+    Remember(u64),
+    /// It is read; so many of its rows were told.
+    Read(u64),
+    /// It may not be read.
+    Refuse(String),
+}
+
+impl Follower {
+    /// Looks again and again, until an error or until nobody receives.
+    pub(crate) async fn run(mut self) -> Result<(), Ended> {
+        let mut is_following = false;
+        loop {
+            self.look().await?;
+            if self.files.is_complete && !is_following {
+                is_following = true;
+                // An empty delivery is the word that changes are followed now.
+                self.outlet.deliver(Delivery::new(Vec::new(), Checkpoint::empty())).await?;
+            }
+            self.outlet.pause(self.config.every()).await?;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Ended> {
+        let (folder, pattern) = (self.folder.clone(), self.stream.pattern.clone());
+        let entries = blocking(move || list(&folder, &pattern)).await?.map_err(|error| self.unreachable(error))?;
+        let mut due: Vec<Entry> = entries.iter().filter(|entry| !self.files.is_settled(entry)).cloned().collect();
+        self.tell_board(&due);
+        if self.stream.mode == Mode::Whole && !self.files.is_complete {
+            self.overtake(&mut due).await?;
+        }
+        let mut resting = 0;
+        for (place, entry) in due.iter().enumerate() {
+            if self.before.get(&entry.name) != Some(&(entry.size, entry.modified)) {
+                // The ones behind it may rest, but deliveries are taken in their order.
+                break;
+            }
+            self.take(entry).await?;
+            resting += 1;
+            self.tell_board(&due[place + 1..]);
+        }
+        if !self.files.is_complete && resting == due.len() && self.files.any_taken() {
+            let mut delivery = Delivery::new(Vec::new(), Checkpoint::empty());
+            self.files.complete(&mut delivery.checkpoint);
+            delivery.completed.push(self.name.clone());
+            self.outlet.deliver(delivery).await?;
+        }
+        let mut forgotten = Checkpoint::empty();
+        self.files.forget(&entries, &mut forgotten);
+        if !forgotten.is_empty() {
+            self.outlet.deliver(Delivery::new(Vec::new(), forgotten)).await?;
+        }
+        self.before = entries.into_iter().map(|entry| (entry.name, (entry.size, entry.modified))).collect();
+        Ok(())
+    }
+
+    /// Of whole deliveries that nobody knows only the last one is read.
+    async fn overtake(&mut self, due: &mut Vec<Entry>) -> Result<(), Ended> {
+        let Some(last) = due.pop() else { return Ok(()) };
+        let look = self.looks.begin();
+        let mut checkpoint = Checkpoint::empty();
+        for Entry { name, size, modified } in due.drain(..) {
+            let taken = Taken { size, modified, sha256: String::new(), rows: 0, state: State::Taken, look: look.at, refused: None };
+            self.files.set(&name, taken, &mut checkpoint);
+        }
+        due.push(last);
+        match checkpoint.is_empty() {
+            true => Ok(()),
+            false => Ok(self.outlet.deliver(Delivery::new(Vec::new(), checkpoint)).await?),
+        }
+    }
+
+    /// Takes one file that rests.
+    async fn take(&mut self, entry: &Entry) -> Result<(), Ended> {
+        let (path, name, taken) = (self.folder.join(&entry.name), entry.name.clone(), self.files.get(&entry.name).cloned());
+        let opened = match blocking(move || inspect(&path, name, taken.as_ref())).await? {
+            Ok(opened) => opened,
+            // Gone since it was listed: the next look tells whether the whole folder is.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.unreachable(error).into()),
+        };
+        // Another one since it was listed: it does not rest.
+        if opened.entry != *entry {
+            return Ok(());
+        }
+        let mut look = self.looks.begin();
+        match self.plan(&opened) {
+            Plan::Remember(rows) => {
+                let taken = opened.taken(rows, State::Taken, &look);
+                self.deliver(Vec::new(), &opened.entry.name, taken).await
+            }
+            Plan::Refuse(why) => self.reject(&opened, &look, 0, &Bad::whole(why)).await,
+            Plan::Read(told) => {
+                tracing::info!(stream = %self.name, file = %entry.name, bytes = entry.size, after_rows = told, "taking a file");
+                self.read(opened, told, &mut look).await
+            }
+        }
+    }
+
+    fn plan(&self, opened: &Opened) -> Plan {
+        let taken = self.files.get(&opened.entry.name);
+        let is_whole = self.stream.mode == Mode::Whole;
+        match taken {
+            Some(taken) if taken.sha256 == opened.sha256 => match taken.state {
+                State::Taken => Plan::Remember(taken.rows),
+                State::Partial => Plan::Read(taken.rows),
+                State::Rejected => Plan::Refuse("it was refused before, and is still the same".to_owned()),
+            },
+            _ if is_whole => Plan::Read(0),
+            Some(taken) if taken.state == State::Rejected => Plan::Read(0),
+            Some(taken) if opened.has_grown && self.stream.format.grows() => Plan::Read(taken.rows),
+            Some(taken) => Plan::Refuse(format!(
+                "the file has changed since {} rows of it were taken, and not only grown; deliver new rows in a file of another name, or use `mode: whole`",
+                taken.rows
+            )),
+            None => match self.files.same_content(&opened.entry.name, &opened.sha256) {
+                Some(other) => {
+                    tracing::info!(stream = %self.name, file = %opened.entry.name, same_as = %other, "a file has the content of one that was taken");
+                    Plan::Remember(0)
+                }
+                None => Plan::Read(0),
+            },
+        }
+    }
+
+    async fn read(&mut self, mut opened: Opened, told: u64, look: &mut Look) -> Result<(), Ended> {
+        let held = self.held.take().ok_or_else(|| self.defect("two files of a stream are read at once"))?;
+        let start = Start { told, is_snapshot: !self.files.is_complete };
+        let file = opened.file.try_clone().map_err(|error| self.unreachable(error))?;
+        let (name, stream, needed, limit) =
+            (opened.entry.name.clone(), Arc::clone(&self.stream), self.needed.clone(), self.config.document_mib);
+        let mut reading = match blocking(move || Reading::open(file, &name, &stream, limit, &needed, held, start)).await? {
+            Ok(reading) => reading,
+            Err((held, trouble)) => {
+                self.held = Some(held);
+                return self.give_up(&mut opened, look, told, trouble).await;
+            }
+        };
+        loop {
+            let limits = self.limits;
+            let (back, stepped) = blocking(move || {
+                let stepped = reading.step(limits);
+                (reading, stepped)
+            })
+            .await?;
+            reading = back;
+            let is_over = matches!(stepped, Ok(true));
+            let rows = reading.number().max(told);
+            let slice = reading.slice().map_err(|error| self.defect(error.to_string()))?;
+            if !slice.ops.is_empty() {
+                let batches = batches(&self.name, look, slice);
+                let taken = opened.taken(rows, State::Partial, look);
+                self.deliver_known(batches, &opened.entry.name, taken, &mut reading.held.known).await?;
+            } else if self.is_shut().await {
+                return Err(Ended::Shut);
+            }
+            if let Err(trouble) = stepped {
+                self.held = Some(reading.held);
+                return self.give_up(&mut opened, look, rows, trouble).await;
+            }
+            if is_over {
+                if self.stream.mode == Mode::Whole {
+                    self.delete_absent(&mut reading, &opened, rows, look).await?;
+                }
+                let taken = opened.taken(rows, State::Taken, look);
+                self.deliver_known(Vec::new(), &opened.entry.name, taken, &mut reading.held.known).await?;
+                self.held = Some(reading.held);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn delete_absent(&mut self, reading: &mut Reading, opened: &Opened, rows: u64, look: &mut Look) -> Result<(), Ended> {
+        let absent = reading.held.known.absent();
+        let identity = reading.identity();
+        let schema = reading.held.text.schema();
+        for keys in absent.chunks(self.limits.rows.max(1)) {
+            let told = key_rows(&schema, &identity, keys).map_err(|error| self.defect(error.to_string()))?;
+            keys.iter().for_each(|key| _ = reading.held.known.forget(key));
+            let batch = look.batch(&self.name, vec![Op::Delete; keys.len()], told, false);
+            let taken = opened.taken(rows, State::Partial, look);
+            self.deliver_known(vec![batch], &opened.entry.name, taken, &mut reading.held.known).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a file that cannot be read on.
+    async fn give_up(&mut self, opened: &mut Opened, look: &Look, rows: u64, trouble: Trouble) -> Result<(), Ended> {
+        match trouble {
+            Trouble::Io(error) => Err(self.unreachable(error).into()),
+            Trouble::Bad(bad) => self.reject(opened, look, rows, &bad).await,
+        }
+    }
+
+    /// Puts a file aside with a report, and remembers that it is refused.
+    async fn reject(&mut self, opened: &Opened, look: &Look, rows: u64, bad: &Bad) -> Result<(), Ended> {
+        let name = &opened.entry.name;
+        tracing::warn!(stream = %self.name, file = %name, row = bad.row, column = bad.column, why = %bad.why, "a file is refused");
+        let taken = match self.files.get(name).filter(|taken| taken.state == State::Taken && taken.sha256 != opened.sha256) {
+            // What was taken of it stays true; the state that is refused is remembered beside it.
+            Some(taken) if self.stream.mode == Mode::Append => {
+                let Entry { size, modified, .. } = opened.entry;
+                Taken { size, modified, refused: Some(opened.sha256.clone()), look: look.at, ..taken.clone() }
+            }
+            _ => opened.taken(rows, State::Rejected, look),
+        };
+        if !self.config.aside.is_empty() {
+            let report = report(&self.name, name, rows, bad);
+            let (folder, aside, moved) = (self.folder.clone(), self.config.aside.clone(), name.clone());
+            if let Err(error) = blocking(move || set_aside(&folder, &aside, &moved, &report)).await? {
+                // It stays where it is, and is not tried again before it changes.
+                tracing::warn!(stream = %self.name, file = %name, %error, "a refused file cannot be moved aside");
+            }
+        }
+        self.deliver(Vec::new(), &opened.entry.name, taken).await
+    }
+
+    async fn deliver(&mut self, batches: Vec<ChangeBatch>, name: &str, taken: Taken) -> Result<(), Ended> {
+        let mut delivery = Delivery::new(batches, Checkpoint::empty());
+        self.files.set(name, taken, &mut delivery.checkpoint);
+        self.looks.save(&mut delivery.checkpoint);
+        self.outlet.deliver(delivery).await?;
+        Ok(())
+    }
+
+    async fn deliver_known(&mut self, batches: Vec<ChangeBatch>, name: &str, taken: Taken, known: &mut Known) -> Result<(), Ended> {
+        let mut delivery = Delivery::new(batches, Checkpoint::empty());
+        self.files.set(name, taken, &mut delivery.checkpoint);
+        self.looks.save(&mut delivery.checkpoint);
+        known.save(&mut delivery.checkpoint);
+        self.outlet.deliver(delivery).await?;
+        Ok(())
+    }
+
+    async fn is_shut(&self) -> bool {
+        self.outlet.pause(std::time::Duration::ZERO).await.is_err()
+    }
+
+    fn tell_board(&self, due: &[Entry]) {
+        let oldest = due.iter().map(|entry| entry.modified).min();
+        self.board.tell(&self.name, Waiting { files: due.len(), oldest, rejected: self.files.rejected() });
+    }
+
+    fn unreachable(&self, error: io::Error) -> SourceError {
+        classified(error, format!("reading {}", self.folder.display())).of(self.name.clone())
+    }
+
+    fn defect(&self, why: impl Into<String>) -> SourceError {
+        SourceError::new(ErrorKind::Defect, "reading files").of(self.name.clone()).because(why.into())
+    }
+}
+
+impl Opened {
+    fn taken(&self, rows: u64, state: State, look: &Look) -> Taken {
+        let Entry { size, modified, .. } = self.entry;
+        Taken { size, modified, sha256: self.sha256.clone(), rows, state, look: look.at, refused: None }
+    }
+}
+
+/// Opens a file and learns what its content is, and whether what was taken under its name is its beginning.
+fn inspect(path: &std::path::Path, name: String, taken: Option<&Taken>) -> io::Result<Opened> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let entry = Entry { name, size: metadata.len(), modified: modified(&metadata) };
+    let size = taken.map_or(0, |taken| taken.size);
+    let (start, sha256) = digests(&mut file, size)?;
+    let has_grown = taken.is_some_and(|taken| taken.sha256 == start) && size < entry.size && is_seam(&mut file, size)?;
+    Ok(Opened { file, entry, sha256, has_grown })
+}
+
+/// Whether a line ends where a file has grown, and the file is one that can grow; it is at its start again afterwards.
+fn is_seam(file: &mut File, at: u64) -> io::Result<bool> {
+    let (mut first, mut around) = (Vec::new(), Vec::new());
+    file.by_ref().take(4).read_to_end(&mut first)?;
+    let before = at.min(2);
+    file.seek(SeekFrom::Start(at - before))?;
+    file.by_ref().take(before + 2).read_to_end(&mut around)?;
+    file.seek(SeekFrom::Start(0))?;
+    let (old, new) = around.split_at(usize::try_from(before).unwrap_or(0).min(around.len()));
+    // Either the old end was the end of a line, or that is the first thing that was added; in UTF-16 it has a zero on one side.
+    let ended = old.is_empty() || old.ends_with(b"\n") || old == b"\n\0";
+    let ends = new.starts_with(b"\n") || new.starts_with(b"\r\n") || new.starts_with(b"\0\n");
+    Ok(!is_packed(&first) && (ended || ends))
+}
+
+/// Batches of reads and of changes, in order.
+pub(crate) fn batches(stream: &StreamName, look: &mut Look, slice: Slice) -> Vec<ChangeBatch> {
+    let Slice { ops, rows, faults } = slice;
+    let (mut batches, mut from) = (Vec::new(), 0);
+    while from < ops.len() {
+        let is_read = ops[from] == Op::Read;
+        let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
+        let mut batch = look.batch(stream, ops[from..from + count].to_vec(), rows.slice(from, count), false);
+        let (first, end) = (from as u64, (from + count) as u64);
+        let inside = faults.iter().filter(|fault| (first..end).contains(&u64::from(fault.row)));
+        batch.faults = inside.map(|fault| hub_sdk::model::RowFault { row: fault.row - first as u32, ..fault.clone() }).collect();
+        batches.push(batch);
+        from += count;
+    }
+    batches
+}
+
+fn report(stream: &StreamName, name: &str, rows: u64, bad: &Bad) -> String {
+    let mut text = format!("file:   {name}\nstream: {stream}\n");
+    if let Some(row) = bad.row {
+        text.push_str(&format!("row:    {row} (not counting the header)\n"));
+    }
+    if let Some(column) = &bad.column {
+        text.push_str(&format!("column: {column}\n"));
+    }
+    text.push_str(&format!("why:    {}\n", bad.why));
+    text.push_str(&match rows {
+        0 => "\nNothing of it was taken. Mend it and deliver it again, under the same or another name.\n".to_owned(),
+        rows => format!("\nIts first {rows} rows were read before. Mend it and deliver it again, under the same or another name.\n"),
+    });
+    text
+}
+
+/// Runs what waits for the disk on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SourceError::new(ErrorKind::Defect, "waiting for the disk").because(error.to_string()))
+}
+
+/// Whether a folder can be listed.
+pub(crate) fn reach(folder: &std::path::Path) -> io::Result<usize> {
+    Ok(fs::read_dir(folder)?.count())
+}

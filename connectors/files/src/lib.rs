@@ -1,0 +1,17 @@
+//! Files as a source: delivered into a folder, local or mounted, one after the other or each as a whole.
+
+mod board;
+mod capture;
+mod config;
+mod connector;
+mod folder;
+mod lines;
+mod probe;
+mod reading;
+mod row;
+mod rows;
+mod taken;
+mod text;
+
+pub use config::{Encoding, FileStream, FilesConfig, FixedColumn, Format, Mode};
+pub use connector::Files;

@@ -1,0 +1,273 @@
+//! The rows of one file, whatever its format.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+
+use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, xml_rows};
+
+use crate::config::{FileStream, FixedColumn, Format};
+use crate::lines::{Lines, delimiter};
+use crate::row::Row;
+use crate::text::{Text, content, open};
+
+/// Why reading a file ended.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The file cannot be reached.
+    Io(io::Error),
+    /// The file is not what it should be.
+    Bad(Bad),
+}
+
+/// What is wrong with a file, and where. Never with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    /// The row, from 1, where rows were read already.
+    pub(crate) row: Option<u64>,
+    /// The column, where one is to blame.
+    pub(crate) column: Option<String>,
+    /// In words.
+    pub(crate) why: String,
+}
+
+impl Bad {
+    /// A fault of the whole file.
+    pub(crate) fn whole(why: impl Into<String>) -> Self {
+        Self { row: None, column: None, why: why.into() }
+    }
+}
+
+impl Trouble {
+    /// An error of reading after so many rows.
+    fn after(rows: u64, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+                Self::Bad(Bad { row: Some(rows + 1), column: None, why: error.to_string() })
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<DocumentError> for Trouble {
+    fn from(error: DocumentError) -> Self {
+        Self::Bad(Bad::whole(error.to_string()))
+    }
+}
+
+/// Rows, one after the other. Their cells are in the order of [`Rows::columns`], which may grow.
+pub(crate) struct Rows {
+    form: Form,
+    columns: Vec<String>,
+    places: HashMap<String, usize>,
+    /// Rows that were taken.
+    number: u64,
+    line: Row,
+}
+
+enum Form {
+    Delimited { lines: Lines, delimiter: u8, quote: u8 },
+    Fixed { lines: Lines, columns: Vec<FixedColumn> },
+    Objects { lines: Lines },
+    Document { rows: std::vec::IntoIter<Fields> },
+}
+
+impl Rows {
+    /// Begins to read a file.
+    pub(crate) fn open(file: File, stream: &FileStream, document_mib: u64) -> Result<Self, Trouble> {
+        let text = open(file, stream.format, stream.encoding).map_err(|error| Trouble::after(0, error))?;
+        let names: Vec<String> = stream.columns.iter().map(|column| column.name.clone()).collect();
+        let mut rows = match stream.format {
+            Format::Csv | Format::Tsv => return Self::delimited(Lines::new(text), stream, names),
+            Format::Fixed => Self::new(Form::Fixed { lines: Lines::new(text), columns: stream.columns.clone() }),
+            Format::Ndjson => Self::new(Form::Objects { lines: Lines::new(text) }),
+            Format::Json | Format::Xml => {
+                let (document, mut rows) = (document(text, document_mib)?, Vec::new());
+                match stream.format {
+                    Format::Json => json_rows(&document, &stream.rows, |fields| rows.push(fields))?,
+                    _ => xml_rows(&document, &stream.rows, |fields| rows.push(fields))?,
+                }
+                Self::new(Form::Document { rows: rows.into_iter() })
+            }
+        };
+        names.iter().for_each(|name| _ = rows.place(name));
+        Ok(rows)
+    }
+
+    fn new(form: Form) -> Self {
+        Self { form, columns: Vec::new(), places: HashMap::new(), number: 0, line: Row::default() }
+    }
+
+    fn delimited(mut lines: Lines, stream: &FileStream, mut names: Vec<String>) -> Result<Self, Trouble> {
+        let at_start = |error| Trouble::after(0, error);
+        let quote = u8::try_from(stream.quote).unwrap_or(b'"');
+        let delimiter = match (stream.format, stream.delimiter) {
+            (Format::Tsv, _) => b'\t',
+            (_, Some(given)) => u8::try_from(given).unwrap_or(b','),
+            (_, None) => delimiter(lines.peek().map_err(at_start)?, quote, stream.header),
+        };
+        let mut row = Row::default();
+        for _ in 1..stream.header {
+            lines.next_line(&mut row).map_err(at_start)?;
+        }
+        if stream.header > 0 {
+            if !lines.next_record(&mut row, delimiter, quote).map_err(at_start)? {
+                return Err(Trouble::Bad(Bad::whole("there is no header line")));
+            }
+            for cell in 0..row.cells() {
+                let wrong = |_| Trouble::Bad(Bad::whole(format!("the name of column {} is not in the encoding of the stream", cell + 1)));
+                let name = row.cell(cell).map_err(wrong)?.unwrap_or_default().trim();
+                names.push(if name.is_empty() { format!("column_{}", cell + 1) } else { name.to_owned() });
+            }
+        }
+        let mut rows = Self::new(Form::Delimited { lines, delimiter, quote });
+        for name in names {
+            let mut unique = name.clone();
+            let mut count = 1;
+            while rows.places.contains_key(&unique) {
+                count += 1;
+                unique = format!("{name}_{count}");
+            }
+            rows.place(&unique);
+        }
+        Ok(rows)
+    }
+
+    fn place(&mut self, name: &str) -> usize {
+        if let Some(place) = self.places.get(name) {
+            return *place;
+        }
+        self.columns.push(name.to_owned());
+        self.places.insert(name.to_owned(), self.columns.len() - 1);
+        self.columns.len() - 1
+    }
+
+    /// Names of the columns so far.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Whether all columns are known from the start, so that one that is missing is a fault of the file.
+    pub(crate) fn has_header(&self) -> bool {
+        matches!(self.form, Form::Delimited { .. } | Form::Fixed { .. })
+    }
+
+    /// Number of the row that was taken last, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next row. False at the end of the file.
+    pub(crate) fn next(&mut self, row: &mut Row) -> Result<bool, Trouble> {
+        let number = self.number;
+        let after = |error| Trouble::after(number, error);
+        match &mut self.form {
+            Form::Delimited { lines, delimiter, quote } => loop {
+                if !lines.next_record(row, *delimiter, *quote).map_err(after)? {
+                    return Ok(false);
+                }
+                let (found, expected) = (row.cells(), self.columns.len());
+                // A blank line is no row.
+                if found == 1 && row.cell(0) == Ok(None) {
+                    continue;
+                }
+                if found != expected {
+                    row.blame(None, "wrong-fields", format!("it has {found} values where the header names {expected} columns"));
+                }
+                break;
+            },
+            Form::Fixed { lines, columns } => loop {
+                if !lines.next_line(&mut self.line).map_err(after)? {
+                    return Ok(false);
+                }
+                if fixed(&self.line, columns, row) {
+                    break;
+                }
+            },
+            Form::Objects { lines } => loop {
+                if !lines.next_line(&mut self.line).map_err(after)? {
+                    return Ok(false);
+                }
+                let text = self.line.cell(0);
+                if text.is_ok_and(|text| text.unwrap_or_default().trim().is_empty()) {
+                    continue;
+                }
+                match text.map_err(|_| "it is not in the encoding of the stream".to_owned()).and_then(object) {
+                    Ok(fields) => self.spread(fields, row),
+                    Err(why) => {
+                        row.clear();
+                        row.blame(None, "undecodable", why);
+                    }
+                }
+                break;
+            },
+            Form::Document { rows } => {
+                let Some(fields) = rows.next() else { return Ok(false) };
+                self.spread(fields, row);
+            }
+        }
+        self.number += 1;
+        Ok(true)
+    }
+
+    /// Puts named fields into the places of their columns.
+    fn spread(&mut self, fields: Fields, row: &mut Row) {
+        let mut values: Vec<Option<String>> = vec![None; self.columns.len()];
+        for (name, value) in fields {
+            let place = self.place(&name);
+            values.resize(self.columns.len().max(values.len()), None);
+            values[place] = value;
+        }
+        row.clear();
+        values.iter().for_each(|value| row.add(value.as_deref()));
+    }
+}
+
+fn object(text: Option<&str>) -> Result<Fields, String> {
+    json_fields(text.unwrap_or_default().trim()).map_err(|error| match error {
+        DocumentError::NotARow { found, .. } => format!("it is {found}, not an object"),
+        other => other.to_string(),
+    })
+}
+
+/// Cuts a line at its columns' places. False for a blank line.
+fn fixed(line: &Row, columns: &[FixedColumn], row: &mut Row) -> bool {
+    row.clear();
+    let Ok(text) = line.cell(0) else {
+        row.blame(None, "undecodable", "it is not in the encoding of the stream".to_owned());
+        return true;
+    };
+    let text = text.unwrap_or_default();
+    if text.trim().is_empty() {
+        return false;
+    }
+    for column in columns {
+        let from = column.start.saturating_sub(1);
+        // Letters and not bytes are counted; where all are ASCII they are the same.
+        let cut = if text.is_ascii() {
+            text.get(from.min(text.len())..(from + column.width).min(text.len())).unwrap_or_default()
+        } else {
+            let mut places = text.char_indices().map(|(place, _)| place).chain([text.len()]);
+            let start = places.nth(from).unwrap_or(text.len());
+            let end = places.nth(column.width.saturating_sub(1)).unwrap_or(text.len());
+            &text[start..end]
+        };
+        let value = cut.trim_end();
+        row.add((!value.trim_start().is_empty()).then_some(value));
+    }
+    true
+}
+
+/// A whole document, up to a size.
+fn document(text: Text, document_mib: u64) -> Result<String, Trouble> {
+    let (limit, mut bytes) = (document_mib << 20, Vec::new());
+    text.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Trouble::after(0, error))?;
+    if bytes.len() as u64 > limit {
+        return Err(Trouble::Bad(Bad::whole(format!(
+            "the document is larger than document_mib, {document_mib} MiB; raise it, or have it delivered as ndjson"
+        ))));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Trouble::after(0, content(format!("the document is not in the encoding of the stream: {}", error.utf8_error()))))
+}
