@@ -14,7 +14,7 @@ use crate::config::{FileStream, FilesConfig, Mode};
 use crate::folder::{Entry, classified, digests, list, modified, set_aside};
 use crate::reading::{Held, Reading, Slice, Start};
 use crate::rows::{Bad, Trouble};
-use crate::taken::{Files, State, Taken};
+use crate::taken::{Files, Refused, State, Taken};
 use crate::text::is_packed;
 
 /// How a run ends.
@@ -269,13 +269,13 @@ impl Follower {
             // What was taken of it stays true; the state that is refused is remembered beside it.
             Some(taken) if self.stream.mode == Mode::Append => {
                 let Entry { size, modified, .. } = opened.entry;
-                Taken { size, modified, refused: Some(opened.sha256.clone()), look: look.at, ..taken.clone() }
+                Taken { refused: Some(Refused { size, modified }), look: look.at, ..taken.clone() }
             }
             _ => opened.taken(rows, State::Rejected, look),
         };
         if !self.config.aside.is_empty() {
             let report = report(&self.name, name, rows, bad);
-            let (folder, aside, moved) = (self.folder.clone(), self.config.aside.clone(), name.clone());
+            let (folder, aside, moved) = (self.folder.clone(), self.config.aside.clone(), opened.entry.clone());
             if let Err(error) = blocking(move || set_aside(&folder, &aside, &moved, &report)).await? {
                 // It stays where it is, and is not tried again before it changes.
                 tracing::warn!(stream = %self.name, file = %name, %error, "a refused file cannot be moved aside");

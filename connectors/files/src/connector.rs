@@ -135,6 +135,9 @@ impl Connector for Files {
 
     async fn capture(&self, from: Checkpoint, outlet: Outlet) -> Result<(), SourceError> {
         let mut runs = Vec::new();
+        if self.context.streams.is_empty() {
+            outlet.shut().await;
+        }
         for request in &self.context.streams {
             runs.push(self.follower(&request.stream, &from, outlet.clone())?.run());
         }

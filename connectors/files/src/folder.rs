@@ -101,11 +101,17 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Moves a bad file into the sub-folder `aside`, with its report beside it. A file of the same name that lies there stays.
-pub(crate) fn set_aside(folder: &Path, aside: &str, name: &str, report: &str) -> io::Result<()> {
+/// Moves a bad file into the sub-folder `aside`, with its report beside it. A file of the same name that lies there stays, and
+/// so does one that was delivered in the place of the bad one meanwhile.
+pub(crate) fn set_aside(folder: &Path, aside: &str, bad: &Entry, report: &str) -> io::Result<()> {
+    let name = &bad.name;
+    let metadata = fs::metadata(folder.join(name))?;
+    if (metadata.len(), modified(&metadata)) != (bad.size, bad.modified) {
+        return Ok(());
+    }
     let target = folder.join(aside);
     fs::create_dir_all(&target)?;
-    let mut free = name.to_owned();
+    let mut free = name.clone();
     let mut count = 1;
     while target.join(&free).exists() {
         count += 1;

@@ -38,9 +38,18 @@ pub(crate) struct Taken {
     pub(crate) state: State,
     /// The look that wrote this.
     pub(crate) look: u64,
-    /// SHA-256 of a later state of the file that was refused.
+    /// A later state of the file that was refused; what was taken of it stays true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Refused>,
+}
+
+/// A state of a file that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// When it was changed last, microseconds since 1970.
+    pub(crate) modified: u64,
 }
 
 /// Files of one stream.
@@ -76,8 +85,9 @@ impl Files {
 
     /// Whether a file need not be looked into: it is as it was.
     pub(crate) fn is_settled(&self, entry: &Entry) -> bool {
-        let as_before = |taken: &&Taken| (taken.size, taken.modified) == (entry.size, entry.modified);
-        self.files.get(&entry.name).filter(as_before).is_some_and(|taken| taken.state != State::Partial)
+        let Some(taken) = self.files.get(&entry.name) else { return false };
+        let is_as_taken = (taken.size, taken.modified) == (entry.size, entry.modified) && taken.state != State::Partial;
+        is_as_taken || taken.refused == Some(Refused { size: entry.size, modified: entry.modified })
     }
 
     /// The name under which the same content was taken already.

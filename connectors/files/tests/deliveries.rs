@@ -179,6 +179,9 @@ async fn of_a_grown_file_the_new_rows_are_taken_and_a_changed_one_goes_aside() {
         assert_eq!(desk.take(&mut run).await, Vec::<String>::new());
     }
     assert!(desk.aside("a.csv.rejected.txt").contains("has changed since 2 rows of it were taken"));
+    // Mended: what was taken before still is its beginning.
+    desk.put("a.csv", "id,ten\n1,An\n2,Bình\n3,Chi\n");
+    assert_eq!(desk.changes(&mut run, 1).await, ["c 3|Chi"]);
     // The last line has no end: whether it is whole is not known.
     desk.put("b.csv", "id,ten\n4,Du");
     assert_eq!(desk.changes(&mut run, 1).await, ["c 4|Du"]);
