@@ -156,7 +156,7 @@ impl Follower {
         match self.plan(&opened) {
             Plan::Remember(rows) => {
                 let taken = opened.taken(rows, State::Taken, &look);
-                self.deliver(Vec::new(), &opened.entry.name, taken).await
+                self.deliver(Vec::new(), &opened.entry.name, taken, None).await
             }
             Plan::Refuse(why) => self.reject(&opened, &look, 0, &Bad::whole(why)).await,
             Plan::Read(told) => {
@@ -219,7 +219,7 @@ impl Follower {
             if !slice.ops.is_empty() {
                 let batches = batches(&self.name, look, slice);
                 let taken = opened.taken(rows, State::Partial, look);
-                self.deliver_known(batches, &opened.entry.name, taken, &mut reading.held.known).await?;
+                self.deliver(batches, &opened.entry.name, taken, Some(&mut reading.held.known)).await?;
             } else if self.is_shut().await {
                 return Err(Ended::Shut);
             }
@@ -232,7 +232,7 @@ impl Follower {
                     self.delete_absent(&mut reading, &opened, rows, look).await?;
                 }
                 let taken = opened.taken(rows, State::Taken, look);
-                self.deliver_known(Vec::new(), &opened.entry.name, taken, &mut reading.held.known).await?;
+                self.deliver(Vec::new(), &opened.entry.name, taken, Some(&mut reading.held.known)).await?;
                 self.held = Some(reading.held);
                 return Ok(());
             }
@@ -248,7 +248,7 @@ impl Follower {
             keys.iter().for_each(|key| _ = reading.held.known.forget(key));
             let batch = look.batch(&self.name, vec![Op::Delete; keys.len()], told, false);
             let taken = opened.taken(rows, State::Partial, look);
-            self.deliver_known(vec![batch], &opened.entry.name, taken, &mut reading.held.known).await?;
+            self.deliver(vec![batch], &opened.entry.name, taken, Some(&mut reading.held.known)).await?;
         }
         Ok(())
     }
@@ -281,22 +281,17 @@ impl Follower {
                 tracing::warn!(stream = %self.name, file = %name, %error, "a refused file cannot be moved aside");
             }
         }
-        self.deliver(Vec::new(), &opened.entry.name, taken).await
+        self.deliver(Vec::new(), &opened.entry.name, taken, None).await
     }
 
-    async fn deliver(&mut self, batches: Vec<ChangeBatch>, name: &str, taken: Taken) -> Result<(), Ended> {
+    /// Hands batches over with what is taken of their file by then; `known` where they moved what subscribers know.
+    async fn deliver(&mut self, batches: Vec<ChangeBatch>, name: &str, taken: Taken, known: Option<&mut Known>) -> Result<(), Ended> {
         let mut delivery = Delivery::new(batches, Checkpoint::empty());
         self.files.set(name, taken, &mut delivery.checkpoint);
         self.looks.save(&mut delivery.checkpoint);
-        self.outlet.deliver(delivery).await?;
-        Ok(())
-    }
-
-    async fn deliver_known(&mut self, batches: Vec<ChangeBatch>, name: &str, taken: Taken, known: &mut Known) -> Result<(), Ended> {
-        let mut delivery = Delivery::new(batches, Checkpoint::empty());
-        self.files.set(name, taken, &mut delivery.checkpoint);
-        self.looks.save(&mut delivery.checkpoint);
-        known.save(&mut delivery.checkpoint);
+        if let Some(known) = known {
+            known.save(&mut delivery.checkpoint);
+        }
         self.outlet.deliver(delivery).await?;
         Ok(())
     }

@@ -153,7 +153,8 @@ impl Connector for Files {
         self.reached().await?;
         let waiting = self.board.sum();
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-        let age = waiting.oldest.map_or(0.0, |oldest| now_micros().saturating_sub(oldest) as f64 / 1e6);
+        let now = u64::try_from(now_micros()).unwrap_or(0);
+        let age = waiting.oldest.map_or(0.0, |oldest| now.saturating_sub(oldest) as f64 / 1e6);
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
         let gauge = |name, value: usize| SourceGauge { name, label: None, value: value as f64 };
         Ok(vec![

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 
-use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, xml_rows};
+use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, unique_name, xml_rows};
 
 use crate::config::{FileStream, FixedColumn, Format};
 use crate::lines::{Lines, delimiter};
@@ -123,13 +123,7 @@ impl Rows {
         }
         let mut rows = Self::new(Form::Delimited { lines, delimiter, quote });
         for name in names {
-            let mut unique = name.clone();
-            let mut count = 1;
-            while rows.places.contains_key(&unique) {
-                count += 1;
-                unique = format!("{name}_{count}");
-            }
-            rows.place(&unique);
+            rows.place(&unique_name(&name, |name| rows.places.contains_key(name)));
         }
         Ok(rows)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hub_sdk::model::{Checkpoint, StreamName};
-use hub_sdk::{Delivery, ErrorKind, Outlet, SourceError};
+use hub_sdk::{Delivery, ErrorKind, Outlet, SourceError, now_micros};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::config::SnapshotMode;
 use crate::connector::{Postgres, major_version};
 use crate::decode::Wire;
-use crate::follow::{FollowSetup, WAL_PARTITION, WalPosition, follow, now_micros};
+use crate::follow::{FollowSetup, WAL_PARTITION, WalPosition, follow};
 use crate::slot::{self, Member, Publishing, SLOT_PARTITION, SlotIdentity};
 use crate::snapshot::{Ended, Incremental, Initial, SNAPSHOT_PREFIX, StreamSnapshot, Unfinished, plan_parts, read_initial};
 use crate::table::{Table, load_tables};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hub_sdk::model::{ChangeBatch, Checkpoint, SnapshotMark, StreamName};
 use hub_sdk::{
     Abilities, ConfigFault, Connector, ErrorKind, OpenContext, Outlet, Probe, Progress, SourceError, SourceGauge, StreamRequest,
-    StreamShape,
+    StreamShape, now_micros,
 };
 use tokio::sync::Mutex;
 
@@ -15,7 +15,7 @@ use crate::capture::Capture;
 use crate::client::{Server, encryption};
 use crate::config::PostgresConfig;
 use crate::discover::discover;
-use crate::follow::{Acknowledged, now_micros};
+use crate::follow::Acknowledged;
 use crate::probe::probe;
 use crate::slot::{self, Forecast};
 use crate::snapshot::{Board, Stamp, read_sample, snapshot_batch};

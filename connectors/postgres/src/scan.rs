@@ -1,10 +1,9 @@
 //! Reads all present rows of a table from one view of it, without a slot: what `hub verify` compares topics with.
 
 use hub_sdk::model::{Checkpoint, SnapshotMark, StreamName};
-use hub_sdk::{Delivery, Outlet, SourceError};
+use hub_sdk::{Delivery, Outlet, SourceError, now_micros};
 
 use crate::connector::{Postgres, major_version};
-use crate::follow::now_micros;
 use crate::snapshot::{SliceReader, Stamp, plan_parts, snapshot_batch};
 use crate::table::Table;
 use crate::wire::{Lsn, Session, WireError};

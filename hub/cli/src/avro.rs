@@ -7,6 +7,7 @@ use apache_avro::schema::{Name, NamesRef, ResolvedSchema};
 use apache_avro::types::Value as Avro;
 use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_us_to_datetime};
 use hub_registry::Schemas;
+use hub_transform::envelope::framed;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -48,23 +49,14 @@ impl Decoder {
 
     /// Decodes framed bytes; what is not framed is JSON or text.
     pub(crate) async fn decode(&mut self, bytes: &[u8]) -> Result<Value, Failure> {
-        let Some(id) = framed(bytes) else {
+        let Some((id, mut body)) = framed(bytes) else {
             return Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into()));
         };
         let schema = self.schema(id).await?;
-        let mut body = bytes.get(5..).unwrap_or_default();
         let decoding = |error: apache_avro::Error| Failure::unavailable(format!("decoding a record by schema {id}"), error);
         let value = apache_avro::from_avro_datum(schema, &mut body, None).map_err(decoding)?;
         let resolved = ResolvedSchema::try_from(schema).map_err(decoding)?;
         Ok(json(value, Some(schema), resolved.get_names()))
-    }
-}
-
-/// The id of the schema of framed bytes.
-pub(crate) fn framed(bytes: &[u8]) -> Option<u32> {
-    match bytes.first_chunk::<5>() {
-        Some([0, id @ ..]) => Some(u32::from_be_bytes(*id)),
-        _ => None,
     }
 }
 
@@ -167,8 +159,6 @@ mod tests {
         assert_eq!(unscaled(&[0x03, 0x20]), 800);
         assert_eq!(unscaled(&[0xff, 0x6a]), -150);
         assert_eq!((pointed(-150, 2), pointed(5, 2), pointed(800, 0)), ("-1.50".into(), "0.05".into(), "800".into()));
-        assert_eq!(framed(&[0, 0, 0, 1, 2, 9]), Some(258));
-        assert_eq!(framed(b"{}"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support may panic; it says why")]
 
+mod authority;
 pub mod cases;
 mod link;
 mod replica;
@@ -22,6 +23,7 @@ use hub_sdk::Connector;
 use hub_sdk::model::StreamName;
 use serde_json::Value;
 
+pub use authority::authority;
 pub use link::Link;
 pub use replica::{NULL, Replica, cell};
 pub use run::{Run, Stage};

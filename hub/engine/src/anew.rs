@@ -12,15 +12,14 @@
 //! deleted, which is told.
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hub_kafka::{KafkaConfig, Next, ReadPlan, Reader, Start, Until, end_offsets};
-use hub_model::{Checkpoint, StreamName};
+use hub_kafka::{KafkaConfig, ReadPlan, Reader, Start, Until, end_offsets};
+use hub_model::{Checkpoint, StreamName, fingerprint};
 use hub_registry::Schemas;
-use hub_transform::envelope::{FRAME, Layout, Place};
+use hub_transform::envelope::{Layout, Place, framed};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +31,6 @@ const OWN: &str = "hub/";
 const READ: &str = "hub/read/";
 /// How long open transactions may hold a topic's end back before the reading is tried again.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
-/// How long Kafka may be silent while a topic is read back.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// How far the reading of one stream is, as its checkpoint partition `hub/read/<stream>` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,8 +207,8 @@ impl Search {
                 vanished.place = vanished.place.max(facts.map_or(Place::default(), |(place, _)| place));
                 let has_state = value.is_some() && facts.is_none_or(|(_, has_state)| has_state);
                 match offset < *before && has_state {
-                    true => alive.insert(hash(key)),
-                    false => alive.remove(&hash(key)),
+                    true => alive.insert(fingerprint(key)),
+                    false => alive.remove(&fingerprint(key)),
                 };
                 true
             })?;
@@ -219,7 +216,7 @@ impl Search {
             // Only hashes are kept while the topic is read; the few keys that are gone are fetched afterwards.
             let all = whole
                 && self.each(partition, |key, _, offset| {
-                    if offset < *before && alive.remove(&hash(key)) {
+                    if offset < *before && alive.remove(&fingerprint(key)) {
                         vanished.keys.push(Bytes::copy_from_slice(key));
                     }
                     !alive.is_empty() && offset < *before
@@ -242,25 +239,32 @@ impl Search {
             key: None,
         };
         let mut reader = Reader::open(&self.kafka, plan).map_err(kafka)?;
-        loop {
-            if self.stop.is_cancelled() {
-                return Ok(false);
-            }
-            match reader.next(SILENCE).map_err(kafka)? {
-                Next::Record(record) => {
-                    if let Some(key) = record.key()
-                        && !visit(key, record.value(), record.offset())
-                    {
-                        return Ok(true);
-                    }
-                }
-                Next::End => return Ok(true),
-                Next::Quiet => {
-                    let doing = format!("reading topic {} back", self.topic);
-                    return Err(RunError::Kafka { doing, cause: format!("no answer within {SILENCE:?}") });
-                }
-            }
+        let read = reader.each(|record| match record.key() {
+            _ if self.stop.is_cancelled() => Err(Halt::Stopped),
+            Some(key) if !visit(key, record.value(), record.offset()) => Err(Halt::Enough),
+            _ => Ok(()),
+        });
+        match read {
+            Ok(()) | Err(Halt::Enough) => Ok(true),
+            Err(Halt::Stopped) => Ok(false),
+            Err(Halt::Failed(error)) => Err(kafka(error)),
         }
+    }
+}
+
+/// Why a topic is not read to its end.
+enum Halt {
+    /// The hub stops.
+    Stopped,
+    /// Nothing that follows matters.
+    Enough,
+    /// Kafka's reason.
+    Failed(hub_kafka::Error),
+}
+
+impl From<hub_kafka::Error> for Halt {
+    fn from(error: hub_kafka::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -274,8 +278,7 @@ struct Layouts<'a> {
 impl Layouts<'_> {
     /// Place and whether there is a state after; `None` for a record that cannot be read, which then counts as a state.
     fn facts(&mut self, value: &[u8]) -> Option<(Place, bool)> {
-        let (frame, body) = value.split_at_checked(FRAME)?;
-        let id = u32::from_be_bytes(frame.get(1..FRAME)?.try_into().ok()?);
+        let (id, body) = framed(value)?;
         let layout = self.known.entry(id).or_insert_with(|| {
             let text = self.runtime.block_on(self.schemas.by_id(id)).ok()?;
             Layout::parse(&text)
@@ -283,16 +286,6 @@ impl Layouts<'_> {
         let facts = layout.as_ref()?.facts(body)?;
         Some((facts.place, facts.after.is_some()))
     }
-}
-
-/// 128 bits of a key: that two of a billion keys agree has a chance of one in 10^20.
-pub(crate) fn hash(key: &[u8]) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, key).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(0) << 64 | half(1)
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hub_kafka::{KafkaConfig, Table};
+use hub_sdk::now_micros;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::session::now_micros;
 use crate::status::{Position, SystemStatus};
 use crate::{Node, RunError};
 

@@ -120,14 +120,20 @@ impl Node {
     /// [`RunError::BadSystem`] when its name cannot be used.
     pub async fn put(&self, desired: Desired) -> Result<(), RunError> {
         let name = desired.spec.system.clone();
-        let system = SystemName::new(&name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
-        if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired.runs_as(&desired))) {
+        let same = |running: &Running| running.desired.runs_as(&desired);
+        self.replace(&name, same, |system| self.spawn(system, desired.clone())).await
+    }
+
+    /// Puts what `make` makes in the place of a system, unless the one that is there is the same.
+    async fn replace(&self, name: &str, same: impl Fn(&Running) -> bool, make: impl FnOnce(SystemName) -> Running) -> Result<(), RunError> {
+        let system = SystemName::new(name).map_err(|error| RunError::BadSystem { system: name.to_owned(), why: error.to_string() })?;
+        if self.lock(|systems| systems.get(name).is_some_and(&same)) {
             return Ok(());
         }
-        self.halt(&name).await;
-        self.shared.bulletin.revive(&name);
-        let running = self.spawn(system, desired);
-        self.lock(|systems| systems.insert(name, running));
+        self.halt(name).await;
+        self.shared.bulletin.revive(name);
+        let running = make(system);
+        self.lock(|systems| systems.insert(name.to_owned(), running));
         Ok(())
     }
 
@@ -177,26 +183,22 @@ impl Node {
     /// [`RunError::BadSystem`] when its name cannot be used.
     pub async fn remove(&self, desired: Desired, topic: &str) -> Result<(), RunError> {
         let name = desired.spec.system.clone();
-        let system = SystemName::new(&name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
-        if self.lock(|systems| systems.get(&name).is_some_and(|running| running.desired == desired)) {
-            return Ok(());
-        }
-        self.halt(&name).await;
-        self.shared.bulletin.revive(&name);
-        let (board, stop) = (Board::measured(&name, self.shared.metrics.system(&name)), CancellationToken::new());
-        board.enter(State::Removing, None);
-        let removal = Removal {
-            shared: Arc::clone(&self.shared),
-            desired: desired.clone(),
-            lane: Arc::clone(&self.lanes[self.lane_of(&name)]),
-            system,
-            board: board.clone(),
-            topic: topic.to_owned(),
-        };
-        let task = Some(tokio::spawn(removal.run(stop.clone())));
-        let running = Running { desired, board, connector: Arc::default(), stop, task };
-        self.lock(|systems| systems.insert(name, running));
-        Ok(())
+        let same = |running: &Running| running.desired == desired;
+        self.replace(&name, same, |system| {
+            let (board, stop) = (Board::measured(&name, self.shared.metrics.system(&name)), CancellationToken::new());
+            board.enter(State::Removing, None);
+            let removal = Removal {
+                shared: Arc::clone(&self.shared),
+                desired: desired.clone(),
+                lane: Arc::clone(&self.lanes[self.lane_of(&name)]),
+                system,
+                board: board.clone(),
+                topic: topic.to_owned(),
+            };
+            let task = Some(tokio::spawn(removal.run(stop.clone())));
+            Running { desired: desired.clone(), board, connector: Arc::default(), stop, task }
+        })
+        .await
     }
 
     /// Stops a system and keeps its checkpoint and what it has at its source.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hub_kafka::{Cleanup as KafkaCleanup, KafkaConfig, Lane, Publication, Table, TopicFacts, TopicSpec, Topics, checkpoints};
+use hub_kafka::{Cleanup as KafkaCleanup, KafkaConfig, Lane, Table, TopicFacts, TopicSpec, Topics, checkpoints};
 use hub_model::{Checkpoint, SystemName};
 use hub_registry::ClientError;
 use hub_sdk::StreamShape;
@@ -350,23 +350,7 @@ pub(crate) async fn forget(lane: &Lane, system: &SystemName) -> Result<(), RunEr
     if removal.is_empty() {
         return Ok(());
     }
-    let (told, outcome) = tokio::sync::oneshot::channel();
-    let publication = Publication {
-        session: opened.session,
-        blocks: Vec::new(),
-        checkpoint: removal,
-        done: Box::new(move |result| {
-            // Nobody listens any more only when the caller was cancelled.
-            let _ = told.send(result);
-        }),
-        held: Box::new(()),
-    };
-    lane.publish(publication).await;
-    match outcome.await {
-        Ok(Ok(_committed)) => Ok(()),
-        Ok(Err(error)) => Err(RunError::Lane(error)),
-        Err(_) => Err(RunError::Defect { doing: format!("forgetting the checkpoint of {system}"), why: "no outcome was told".to_owned() }),
-    }
+    lane.commit(&opened.session, Vec::new(), removal).await.map(|_committed| ()).map_err(RunError::Lane)
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! from the checkpoint that Kafka holds.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hub_kafka::{Committed, KafkaConfig, Lane, LaneError, Publication};
 use hub_model::{Block, Checkpoint};
 use hub_registry::Schemas;
-use hub_sdk::{Budget, Delivery, DynConnector, Outlet, Permit, SourceError};
+use hub_sdk::{Budget, Delivery, DynConnector, Outlet, Permit, SourceError, now_micros};
 use hub_telemetry::SystemMetrics;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -151,17 +151,7 @@ impl Run<'_> {
 
     /// Publishes what is not a connector's, and waits until it is durable.
     async fn publish_own(&self, blocks: Vec<Block>, checkpoint: Checkpoint) -> Result<(), RunError> {
-        let (told, outcome) = tokio::sync::oneshot::channel();
-        let done = Box::new(move |result| {
-            // Nobody listens any more only when the run was cancelled.
-            let _ = told.send(result);
-        });
-        let publication = Publication { session: self.session.clone(), blocks, checkpoint, done, held: Box::new(()) };
-        self.lane.publish(publication).await;
-        match outcome.await {
-            Ok(outcome) => outcome.map(|_committed| ()).map_err(RunError::Lane),
-            Err(_) => Err(RunError::Defect { doing: "publishing".to_owned(), why: "no outcome was told".to_owned() }),
-        }
+        self.lane.commit(&self.session, blocks, checkpoint).await.map(|_committed| ()).map_err(RunError::Lane)
     }
 
     async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight, stop: &CancellationToken) -> Result<(), RunError> {
@@ -272,9 +262,4 @@ impl<T> Drop for Task<T> {
 #[allow(clippy::cast_precision_loss, reason = "a time for dashboards")]
 fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
-}
-
-/// Microseconds since 1970-01-01 UTC.
-pub(crate) fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

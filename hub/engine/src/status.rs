@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hub_sdk::{Backlog, Progress, Unsettled};
+use hub_sdk::{Backlog, Progress, Unsettled, now_micros};
 use hub_telemetry::SystemMetrics;
 use serde::{Deserialize, Serialize};
-
-use crate::session::now_micros;
 
 /// For so long after a change became durable, the lag is the one that it had: a source that is being caught up with hands
 /// its next changes over within this time.

@@ -271,5 +271,5 @@ pub async fn open(desired: &Desired, kinds: &[Kind], secrets: &SecretResolver) -
 
 /// Chance for the back-off: the clock's lowest digits are chance enough to spread systems.
 fn jitter() -> f64 {
-    f64::from(u32::try_from(crate::session::now_micros().rem_euclid(1000)).unwrap_or(0)) / 1000.0
+    f64::from(u32::try_from(hub_sdk::now_micros().rem_euclid(1000)).unwrap_or(0)) / 1000.0
 }

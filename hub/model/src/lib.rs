@@ -4,12 +4,14 @@
 
 mod batch;
 mod checkpoint;
+mod fingerprint;
 mod names;
 mod op;
 mod published;
 
 pub use batch::{BatchError, ChangeBatch, KeyChange, Origin, RowFault, SnapshotMark};
 pub use checkpoint::Checkpoint;
+pub use fingerprint::fingerprint;
 pub use names::{InvalidName, StreamName, SystemName};
 pub use op::Op;
 pub use published::{Block, RecordHeader, Rows};

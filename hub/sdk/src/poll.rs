@@ -37,7 +37,7 @@ impl Looks {
 
     /// Begins a look.
     pub fn begin(&mut self) -> Look {
-        self.last = now_micros().max(self.last + 1);
+        self.last = u64::try_from(now_micros()).unwrap_or(0).max(self.last + 1);
         Look { at: self.last, ordinal: 0 }
     }
 
@@ -97,11 +97,10 @@ pub fn key_rows(schema: &SchemaRef, identity: &[usize], keys: &[Box<str>]) -> Re
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &RecordBatchOptions::new().with_row_count(Some(keys.len())))
 }
 
-/// Microseconds since 1970.
+/// Microseconds since 1970-01-01 UTC.
 #[must_use]
-pub fn now_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+pub fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

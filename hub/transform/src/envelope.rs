@@ -8,6 +8,15 @@ use apache_avro::schema::{Name, UnionSchema};
 /// Bytes before the Avro of a record: a zero and the schema's id.
 pub const FRAME: usize = 5;
 
+/// The id of the schema of framed bytes, and what was written by it; `None` for what is not framed.
+#[must_use]
+pub fn framed(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    match bytes.split_first_chunk::<FRAME>() {
+        Some(([0, id @ ..], body)) => Some((u32::from_be_bytes(*id), body)),
+        _ => None,
+    }
+}
+
 /// The facts of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -329,6 +338,12 @@ mod tests {
         let layout = Layout::of(&schema).unwrap();
         assert_eq!(layout.facts(&block.values.row(0)[FRAME..20]), None, "cut off");
         assert!(Layout::of(&Schema::parse_str("\"string\"").unwrap()).is_none());
+    }
+
+    #[test]
+    fn framed_bytes_tell_their_schema() {
+        assert_eq!(framed(&[0, 0, 0, 1, 2, 9]), Some((258, &[9][..])));
+        assert_eq!(framed(b"{}"), None);
     }
 
     #[test]

@@ -36,12 +36,6 @@ fn agrees(setup: &Setup) -> bool {
     setup.command(&["verify", "demo", "--wait", "2"]).status.success()
 }
 
-async fn lose_slot(source: &Source) {
-    let slots = format!("FROM pg_replication_slots WHERE database = '{}'", source.database);
-    eventually("the slot's release", async || source.text(&format!("SELECT 'free' {slots} AND NOT active")).await).await;
-    source.run(&format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await;
-}
-
 /// A hub that has published rows 1 to `rows` and follows.
 async fn following(setup: &Setup, source: &Source, rows: u64) -> Hub {
     source.run(&format!("INSERT INTO nguoi SELECT n, 'người ' || n, n FROM generate_series(1, {rows}) n")).await;
@@ -51,12 +45,20 @@ async fn following(setup: &Setup, source: &Source, rows: u64) -> Hub {
     hub
 }
 
-#[tokio::test]
-async fn rows_that_were_deleted_while_the_slot_was_lost_are_deleted_for_subscribers() {
+/// A source whose first rows are published, and which no slot follows any more.
+async fn after_a_lost_slot(rows: u64) -> (Source, Setup) {
     let source = Source::create(TABLE).await;
     let setup = Setup::new(&source, STREAM);
-    assert!(following(&setup, &source, 5).await.stop());
-    lose_slot(&source).await;
+    assert!(following(&setup, &source, rows).await.stop());
+    let slots = format!("FROM pg_replication_slots WHERE database = '{}'", source.database);
+    eventually("the slot's release", async || source.text(&format!("SELECT 'free' {slots} AND NOT active")).await).await;
+    source.run(&format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await;
+    (source, setup)
+}
+
+#[tokio::test]
+async fn rows_that_were_deleted_while_the_slot_was_lost_are_deleted_for_subscribers() {
+    let (source, setup) = after_a_lost_slot(5).await;
     source
         .run("DELETE FROM nguoi WHERE id IN (2, 3); UPDATE nguoi SET ten = 'bỏ qua' WHERE id = 4; INSERT INTO nguoi VALUES (6, 'mới', 6)")
         .await;
@@ -78,10 +80,7 @@ async fn rows_that_were_deleted_while_the_slot_was_lost_are_deleted_for_subscrib
 
 #[tokio::test]
 async fn a_row_that_is_refused_when_read_anew_keeps_what_subscribers_have_of_it() {
-    let source = Source::create(TABLE).await;
-    let setup = Setup::new(&source, STREAM);
-    assert!(following(&setup, &source, 4).await.stop());
-    lose_slot(&source).await;
+    let (source, setup) = after_a_lost_slot(4).await;
     // NaN is no decimal: the row is there and cannot be published.
     source.run("UPDATE nguoi SET phi = 'NaN' WHERE id = 2; DELETE FROM nguoi WHERE id = 3").await;
     let hub = setup.run_with(&["--resnapshot", "demo"]);
@@ -93,10 +92,7 @@ async fn a_row_that_is_refused_when_read_anew_keeps_what_subscribers_have_of_it(
 
 #[tokio::test]
 async fn a_parked_stream_that_is_read_anew_deletes_nothing() {
-    let source = Source::create(TABLE).await;
-    let setup = Setup::new(&source, STREAM);
-    assert!(following(&setup, &source, 4).await.stop());
-    lose_slot(&source).await;
+    let (source, setup) = after_a_lost_slot(4).await;
     source.run("ALTER TABLE nguoi RENAME COLUMN phi TO le_phi; DELETE FROM nguoi WHERE id = 3").await;
     let hub = setup.run_with(&["--resnapshot", "demo"]);
     hub.counts("public.nguoi", "rejected", 3).await;
@@ -124,11 +120,7 @@ async fn a_truncate_that_a_compacted_topic_cannot_say_is_made_good_by_reading_an
 
 #[tokio::test]
 async fn killed_at_any_moment_of_reading_anew_it_still_deletes_what_is_gone_and_nothing_else() {
-    let source = Source::create(TABLE).await;
-    let setup = Setup::new(&source, STREAM);
-    let hub = following(&setup, &source, 20_000).await;
-    assert!(hub.stop());
-    lose_slot(&source).await;
+    let (source, setup) = after_a_lost_slot(20_000).await;
     source.run("DELETE FROM nguoi WHERE id % 2 = 0").await;
     let mut hub = setup.run_with(&["--resnapshot", "demo"]);
     eventually("the old checkpoint's end", async || (hub.log().matches("slot made").count() > 1).then_some(())).await;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use hub_conformance::authority;
 use hub_tests_e2e::{Setup, Source, eventually};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,23 +22,6 @@ const STREAM: &str = "
     key: [id]
     map: {id: id, name: ten}
 ";
-
-fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority (`NAME.pem`) in a folder, and a certificate for `localhost` signed by it.
-fn authority(folder: &Path, name: &str) {
-    std::fs::write(folder.join("san"), "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(folder, &format!("req -x509 {key} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"));
-    openssl(folder, &format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr"));
-    openssl(
-        folder,
-        &format!("x509 -req -in server.csr -CA {name}.pem -CAkey {name}.key -CAcreateserial -days 2 -extfile san -out server.crt"),
-    );
-}
 
 /// Ends TLS before a port of this machine, as a proxy in front of a registry does; says where.
 async fn tls_before(target: u16, folder: &Path) -> u16 {
@@ -81,6 +65,8 @@ async fn a_hub_publishes_with_a_registry_of_somebody_else_over_tls() {
     eventually("the registry", async || TcpStream::connect(("127.0.0.1", listen)).await.ok()).await;
 
     let ours = Setup::new(&source, STREAM);
+    // The second one signs the certificate that is shown.
+    authority(&ours.folder, "wrong");
     authority(&ours.folder, "right");
     let port = tls_before(listen, &ours.folder).await;
     let section = |ca: &str, password: &str| {
@@ -88,10 +74,6 @@ async fn a_hub_publishes_with_a_registry_of_somebody_else_over_tls() {
     };
     std::fs::write(ours.folder.join("pw"), "mật-khẩu-sổ").unwrap();
     std::fs::write(ours.folder.join("wrong-pw"), "không-đúng").unwrap();
-    openssl(
-        &ours.folder,
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=wrong -keyout wrong.key -out wrong.pem",
-    );
 
     for (ca, password, told) in [("wrong", "pw", "certificate"), ("right", "wrong-pw", "unauthorized")] {
         with_registry(&ours, &section(ca, password));

@@ -77,6 +77,14 @@ async fn parked(hub: &Hub, stream: &str) -> String {
     why
 }
 
+/// Runs a hub until all that `TABLES` holds is published.
+async fn run_whole(setup: &Setup) -> Hub {
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 2).await;
+    hub.counts("public.khac", "published", 100).await;
+    hub
+}
+
 /// Waits until nothing is parked.
 async fn unparked(hub: &Hub) {
     eventually("all streams to run", async || hub.get("/readyz").await.filter(|body| body == "ready\n")).await;
@@ -98,9 +106,7 @@ async fn khac_is_whole(setup: &Setup, last: i64) {
 async fn a_dropped_table_is_parked_alone_and_read_when_it_is_made_again() {
     let source = Source::create(TABLES).await;
     let setup = Setup::new(&source, STREAMS);
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     let writer = Writer::start(&source).await;
     source.run("DROP TABLE nguoi").await;
     let why = parked(&hub, "public.nguoi").await;
@@ -133,9 +139,7 @@ async fn a_dropped_table_is_parked_alone_and_read_when_it_is_made_again() {
 async fn a_table_made_again_while_no_hub_runs_is_read_anew_alone() {
     let source = Source::create(TABLES).await;
     let setup = Setup::new(&source, STREAMS);
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     hub.reaches("following").await;
     hub.kill();
     source.run("DROP TABLE nguoi; CREATE TABLE nguoi (id bigint PRIMARY KEY, ten text, phi numeric(14,2))").await;
@@ -154,9 +158,7 @@ async fn a_table_made_again_while_no_hub_runs_is_read_anew_alone() {
 async fn a_table_that_leaves_the_publication_is_parked_alone_and_read_anew() {
     let source = Source::create(TABLES).await;
     let setup = Setup::new(&source, STREAMS);
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     let writer = Writer::start(&source).await;
     source.run("UPDATE nguoi SET ten = 'still told' WHERE id = 1").await;
     source.run("ALTER PUBLICATION hub_demo DROP TABLE nguoi").await;
@@ -194,9 +196,7 @@ async fn a_publication_that_only_its_owner_may_mend_is_waited_for_without_distur
     );
     let setup = Setup::with_config(&config, STREAMS);
     std::fs::write(setup.folder.join("pw"), "x").unwrap();
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     source.run("ALTER PUBLICATION hub_demo DROP TABLE nguoi; UPDATE nguoi SET ten = 'not told' WHERE id = 1").await;
     parked(&hub, "public.nguoi").await;
     // The look at it says what its owner is to do, and does not restart the others.
@@ -221,9 +221,7 @@ async fn a_publication_that_only_its_owner_may_mend_is_waited_for_without_distur
 async fn a_refused_schema_parks_its_stream_alone_and_its_rows_are_replayed_once_it_is_accepted() {
     let source = Source::create(TABLES).await;
     let setup = Setup::new(&source, STREAMS);
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     assert!(hub.stop());
     own_schemas(
         &setup,
@@ -258,9 +256,7 @@ async fn a_refused_schema_parks_its_stream_alone_and_its_rows_are_replayed_once_
 async fn a_mapped_column_that_changes_its_type_parks_its_stream_until_the_mapping_is_mended() {
     let source = Source::create(TABLES).await;
     let setup = Setup::new(&source, STREAMS);
-    let hub = setup.run();
-    hub.counts("public.nguoi", "published", 2).await;
-    hub.counts("public.khac", "published", 100).await;
+    let hub = run_whole(&setup).await;
     let writer = Writer::start(&source).await;
     source.run("ALTER TABLE nguoi ALTER COLUMN phi TYPE boolean USING phi > 1").await;
     source.run("INSERT INTO nguoi VALUES (3, 'C', true); UPDATE nguoi SET ten = 'A2' WHERE id = 1").await;

@@ -8,11 +8,11 @@ mod toast;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use hub_sdk::model::{Checkpoint, StreamName};
-use hub_sdk::{BatchLimits, Delivery, ErrorKind, Outlet, SourceError};
+use hub_sdk::{BatchLimits, Delivery, ErrorKind, Outlet, SourceError, now_micros};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -587,10 +587,4 @@ fn old_bytes(old: &Old<'_>) -> usize {
         Old::Same => 0,
         Old::Key(tuple) | Old::Full(tuple) => tuple.bytes(),
     }
-}
-
-/// Now, microseconds since 1970-01-01 UTC.
-pub(crate) fn now_micros() -> i64 {
-    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
 }

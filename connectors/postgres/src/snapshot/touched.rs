@@ -1,13 +1,12 @@
 //! Keys that the stream of changes has touched while a stream's present rows are being read.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
-use hub_sdk::model::RowFault;
+use hub_sdk::model::{RowFault, fingerprint};
 
 /// 128-bit hashes of keys. Two different keys share one with a chance of 2⁻⁶⁴ even among four billion.
 #[derive(Debug, Default)]
@@ -64,17 +63,7 @@ pub(crate) fn key_hashes(rows: &RecordBatch, key: &[usize]) -> Result<Vec<u128>,
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;
     let encoded = converter.convert_columns(&columns)?;
-    Ok(encoded.iter().map(|row| hash(row.as_ref())).collect())
-}
-
-fn hash(bytes: &[u8]) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        salt.hash(&mut hasher);
-        bytes.hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(0) << 64 | half(1)
+    Ok(encoded.iter().map(|row| fingerprint(row.as_ref())).collect())
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! The latest state of each key of a topic, as hashes, and what is there twice or out of order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use hub_kafka::{BorrowedRecord, KafkaConfig, ReadPlan, Start, Topics, Until};
+use hub_model::fingerprint;
 use indicatif::ProgressBar;
 
 use super::each_record;
 use crate::avro::Decoder;
 use crate::failure::Failure;
-use hub_transform::envelope::{FRAME, Facts, Layout, Place};
+use hub_transform::envelope::{FRAME, Facts, Layout, Place, framed};
 
 /// How long open transactions are waited for.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Latest {
         (self.place, self.op) = (facts.place, facts.op);
         self.moved |= bound > 0 && facts.place.commit > bound;
         if !self.moved {
-            self.state = facts.after.map(hash);
+            self.state = facts.after.map(fingerprint);
         }
         order
     }
@@ -167,7 +167,7 @@ impl<'a> Fold<'a> {
 
     fn take(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
         // A record without a key is a truncate: it says nothing of one key.
-        let Some(key) = record.key().and_then(|key| key.get(FRAME..)).map(hash) else { return Ok(()) };
+        let Some(key) = record.key().and_then(|key| key.get(FRAME..)).map(fingerprint) else { return Ok(()) };
         if self.only.as_ref().is_some_and(|only| !only.contains(&key)) {
             return Ok(());
         }
@@ -187,8 +187,7 @@ impl<'a> Fold<'a> {
             let (offset, partition) = (record.offset(), record.partition());
             Failure::Unavailable(format!("record {offset} of partition {partition} of {topic} is no envelope of its schema"))
         };
-        let id = value.first_chunk::<FRAME>().map(|[_, id @ ..]| u32::from_be_bytes(*id)).ok_or_else(unreadable)?;
-        let body = value.get(FRAME..).unwrap_or_default();
+        let (id, body) = framed(value).ok_or_else(unreadable)?;
         let rewritten;
         let body = match self.writer(id)? {
             Writer::Same => body,
@@ -250,25 +249,15 @@ fn rewrite_stateless(writer: &Schema, local: &Schema, body: &[u8]) -> Result<Vec
     bytes.map_err(|error| Failure::unavailable("reading the place of a record of another version of its schema", error))
 }
 
-/// 128 bits: even among billions of rows no two practically ever share one. Only of use within this process.
-pub(crate) fn hash(bytes: &[u8]) -> u128 {
-    let half = |seed: u8| {
-        let mut hasher = DefaultHasher::new();
-        (seed, bytes).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    (half(1) << 64) | half(2)
-}
-
 /// The hash of a raw row as the rejects topic keeps it, whatever the order of its columns; those that are null, such as new
 /// ones, count for nothing.
 pub(crate) fn hash_raw(raw: &str) -> u128 {
     match serde_json::from_str::<BTreeMap<String, serde_json::Value>>(raw) {
         Ok(mut columns) => {
             columns.retain(|_, value| !value.is_null());
-            hash(serde_json::to_string(&columns).unwrap_or_default().as_bytes())
+            fingerprint(serde_json::to_string(&columns).unwrap_or_default().as_bytes())
         }
-        Err(_) => hash(raw.as_bytes()),
+        Err(_) => fingerprint(raw.as_bytes()),
     }
 }
 
@@ -286,7 +275,7 @@ mod tests {
         assert_eq!(latest.take(&facts(b'c', 10, Some(b"a")), 0), Order::Later);
         assert_eq!(latest.take(&facts(b'c', 10, Some(b"a")), 0), Order::Same);
         assert_eq!(latest.take(&facts(b'u', 20, Some(b"b")), 0), Order::Later);
-        assert_eq!(latest.state, Some(hash(b"b")));
+        assert_eq!(latest.state, Some(fingerprint(b"b")));
         assert_eq!(latest.take(&facts(b'u', 15, Some(b"c")), 0), Order::Older);
         assert_eq!(latest.take(&facts(b'd', 30, None), 0), Order::Later);
         assert_eq!(latest.state, None);
@@ -298,13 +287,13 @@ mod tests {
         latest.take(&facts(b'c', 10, Some(b"a")), 15);
         latest.take(&facts(b'u', 20, Some(b"b")), 15);
         assert!(latest.moved);
-        assert_eq!(latest.state, Some(hash(b"a")));
+        assert_eq!(latest.state, Some(fingerprint(b"a")));
     }
 
     #[test]
     fn a_raw_row_is_the_same_with_a_new_column_that_is_null() {
         assert_eq!(hash_raw(r#"{"a":1,"b":"x"}"#), hash_raw(r#"{"b":"x","a":1,"new":null}"#));
         assert_ne!(hash_raw(r#"{"a":1}"#), hash_raw(r#"{"a":2}"#));
-        assert_eq!(hash_raw("no JSON"), hash(b"no JSON"));
+        assert_eq!(hash_raw("no JSON"), fingerprint(b"no JSON"));
     }
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
-use hub_model::{Block, ChangeBatch, Op, Origin, StreamName};
+use hub_model::{Block, ChangeBatch, Op, Origin, StreamName, fingerprint};
 use hub_sdk::{Budget, DynConnector};
 use indicatif::ProgressBar;
 
-use super::fold::{hash, hash_raw};
+use super::fold::hash_raw;
 use super::workshop::Workshop;
 use crate::failure::Failure;
 use hub_transform::envelope::{FRAME, Layout};
@@ -98,11 +98,11 @@ impl Present {
                     "a row became a record without a state; please report it as a defect of the hub".to_owned(),
                 ));
             };
-            let key = hash(keys.row(record).get(FRAME..).unwrap_or_default());
+            let key = fingerprint(keys.row(record).get(FRAME..).unwrap_or_default());
             if show.contains(&key) {
                 self.shown.push((key, keys.row(record).to_vec()));
             }
-            if self.states.insert(key, hash(after)).is_some() {
+            if self.states.insert(key, fingerprint(after)).is_some() {
                 self.shared_keys += 1;
             }
         }
@@ -128,5 +128,5 @@ fn key_of(batch: &ChangeBatch, row: u32, workshop: &mut Workshop) -> Result<Opti
     };
     let made = workshop.make(delete, 0)?;
     let keys = made.block.and_then(|block| block.keys);
-    Ok(keys.filter(|keys| !keys.is_empty()).and_then(|keys| keys.row(0).get(FRAME..).map(hash)))
+    Ok(keys.filter(|keys| !keys.is_empty()).and_then(|keys| keys.row(0).get(FRAME..).map(fingerprint)))
 }

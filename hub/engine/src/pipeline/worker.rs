@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use hub_model::{Block, ChangeBatch, KeyChange, Op};
+use hub_model::{Block, ChangeBatch, KeyChange, Op, fingerprint};
 use hub_transform::CodeLists;
 use hub_transform::encode::{EncodeBatch, Encoded, Encoder, EncoderInput, Retention, SourceInfo};
 use hub_transform::normalise::{Mapping, MappingSpec, PlanInput, Sorted, Target, plan};
@@ -19,7 +19,6 @@ use hub_transform::reject::{RejectContext, RejectRow};
 use super::select::{Chosen, has_row, select};
 use super::{Spared, defect};
 use crate::RunError;
-use crate::anew::hash;
 use crate::prepare::{Prepared, PreparedStream};
 use crate::status::Board;
 
@@ -169,7 +168,7 @@ impl StreamWorker {
         }
         let keys = mapping.keys(&batch.rows, Some(&BooleanArray::from(refused))).map_err(|error| defect("making keys", &error))?;
         let keys = self.encoder.keys_of(&keys.records).map_err(|error| defect("encoding keys", &error))?;
-        spared.keys.extend(keys.iter().map(|key| hash(key)));
+        spared.keys.extend(keys.iter().map(|key| fingerprint(key)));
         Ok(())
     }
 

@@ -252,6 +252,18 @@ impl Lane {
         Ok(Opened { session, checkpoint })
     }
 
+    /// Publishes, and waits until it is durable.
+    ///
+    /// # Errors
+    /// The outcome of the publication; [`LaneError::Lost`] where there is none.
+    pub async fn commit(&self, session: &Session, blocks: Vec<Block>, checkpoint: Checkpoint) -> Result<Committed, LaneError> {
+        let (told, outcome) = oneshot::channel();
+        // Nobody listens any more only when the caller was cancelled.
+        let done = Box::new(move |result| drop(told.send(result)));
+        self.publish(Publication { session: session.clone(), blocks, checkpoint, done, held: Box::new(()) }).await;
+        outcome.await.unwrap_or_else(|_| Err(LaneError::Lost { lane: Arc::clone(&self.name) }))
+    }
+
     /// Hands a publication over, waiting for a place in the queue. The outcome is told to its `done`, also where the lane
     /// has stopped.
     pub async fn publish(&self, mut publication: Publication) {

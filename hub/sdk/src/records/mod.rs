@@ -48,13 +48,20 @@ fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|step| !step.is_empty())
 }
 
-/// Adds a field, the second of one name as `name_2`.
-fn add(fields: &mut Fields, name: &str, value: Option<String>) {
+/// A name that is not taken: the second of one name is `name_2`.
+#[must_use]
+pub fn unique_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let mut unique = name.to_owned();
     let mut count = 1;
-    while fields.iter().any(|(known, _)| *known == unique) {
+    while is_taken(&unique) {
         count += 1;
         unique = format!("{name}_{count}");
     }
-    fields.push((unique, value));
+    unique
+}
+
+/// Adds a field under a name of its own.
+fn add(fields: &mut Fields, name: &str, value: Option<String>) {
+    let name = unique_name(name, |name| fields.iter().any(|(known, _)| known == name));
+    fields.push((name, value));
 }

@@ -82,21 +82,15 @@ fn flatten(prefix: &str, element: &Element, fields: &mut Fields) {
                 add(fields, &join(&child.name), Some(list(&same)));
             }
         } else if child.children.is_empty() && child.attributes.is_empty() {
-            add(fields, &join(&child.name), value(child));
+            add(fields, &join(&child.name), Some(child.text.trim().to_owned()));
         } else {
             flatten(&join(&child.name), child, fields);
         }
     }
     let own = element.text.trim();
     if !own.is_empty() {
-        let name = if prefix.is_empty() { element.name.as_str() } else { prefix };
-        add(fields, name, Some(own.to_owned()));
+        add(fields, if prefix.is_empty() { &element.name } else { prefix }, Some(own.to_owned()));
     }
-}
-
-/// An element's text; an element that says it is nil (`xsi:nil`) is handled by its attribute, an empty one is the empty text.
-fn value(element: &Element) -> Option<String> {
-    Some(element.text.trim().to_owned())
 }
 
 /// Elements of one name as a JSON list.

@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hub_model::{Block, ChangeBatch, Op, Origin, SnapshotMark};
+use hub_model::{Block, ChangeBatch, Op, Origin, SnapshotMark, fingerprint};
 use hub_sdk::StreamShape;
 use hub_transform::reject::{Reject, RejectError, raw_rows};
 
-use crate::command::fold::hash;
 use crate::command::workshop::{Made, Workshop};
 use crate::failure::Failure;
 use hub_transform::envelope::{FRAME, Place};
@@ -89,7 +88,7 @@ impl Row {
             let why = "the source's value could not be read then: change the row at the source, or snapshot the stream anew";
             return Ok(Self { key, place, outcome: Outcome::Not(Fate::Stuck(why)) });
         }
-        let made = workshop.make(batch, super::publish::now_micros())?;
+        let made = workshop.make(batch, hub_sdk::now_micros())?;
         Ok(Self { key, place, outcome: outcome(op, made) })
     }
 
@@ -160,7 +159,7 @@ fn batch_of(reject: &Reject, op: Op, shape: &StreamShape) -> Result<ChangeBatch,
 fn key_of(batch: &ChangeBatch, workshop: &mut Workshop) -> Result<Option<u128>, Failure> {
     let made = workshop.make(ChangeBatch { ops: vec![Op::Delete], ..batch.clone() }, 0)?;
     let keys = made.block.and_then(|block| block.keys);
-    Ok(keys.filter(|keys| !keys.is_empty()).and_then(|keys| keys.row(0).get(FRAME..).map(hash)))
+    Ok(keys.filter(|keys| !keys.is_empty()).and_then(|keys| keys.row(0).get(FRAME..).map(fingerprint)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Publishes replayed rows with the replay's progress, through a lane of its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use hub_engine::spec::Naming;
-use hub_kafka::{Lane, LaneInput, LaneLimits, Publication, ReadPlan, Session};
+use hub_kafka::{Lane, LaneInput, LaneLimits, ReadPlan, Session};
 use hub_model::{Block, Checkpoint, Rows, SystemName};
+use hub_sdk::now_micros;
 use hub_telemetry::Metrics;
 
 use super::progress::Progress;
@@ -50,27 +49,12 @@ impl Publisher {
         if blocks.is_empty() && after == self.checkpoint {
             return Ok(());
         }
-        let (told, outcome) = tokio::sync::oneshot::channel();
-        let publication = Publication {
-            session: self.session.clone(),
-            blocks,
-            checkpoint,
-            done: Box::new(move |result| {
-                // Nobody listens any more only when the command was interrupted.
-                let _ = told.send(result);
-            }),
-            held: Box::new(()),
-        };
-        self.lane.publish(publication).await;
-        let doing = || format!("publishing replayed rows of {} (nothing of this step was published; replay again)", self.system);
-        match outcome.await {
-            Ok(Ok(_committed)) => {
-                self.checkpoint = after;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(Failure::unavailable(doing(), error)),
-            Err(_) => Err(Failure::unavailable(doing(), "the lane ended without an answer")),
-        }
+        self.lane.commit(&self.session, blocks, checkpoint).await.map_err(|error| {
+            let doing = format!("publishing replayed rows of {} (nothing of this step was published; replay again)", self.system);
+            Failure::unavailable(doing, error)
+        })?;
+        self.checkpoint = after;
+        Ok(())
     }
 
     /// Sends the newest record of keys again behind which an older replayed row was published: the running hub published a
@@ -121,9 +105,4 @@ fn one(topic: &str, key: &[u8], value: &[u8], deleted: bool) -> Block {
         tombstones: if deleted { vec![0] } else { Vec::new() },
         headers: Vec::new(),
     }
-}
-
-/// Microseconds since 1970-01-01 UTC.
-pub(super) fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
