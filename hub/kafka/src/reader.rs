@@ -109,6 +109,8 @@ pub struct Reader {
     silent: Duration,
 }
 
+/// How long brokers may take to answer a look.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// How long brokers may be silent before a reader gives up on them.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -177,6 +179,15 @@ impl Reader {
                 Some(Err(error)) => return Err(self.error(error)),
             }
         }
+    }
+
+    /// Asks whether Kafka answers. A reader that runs for ever does not tell by itself: it waits until Kafka is back.
+    ///
+    /// # Errors
+    /// What keeps Kafka from answering within 5 s.
+    pub fn look(&self) -> Result<(), Error> {
+        let answer = self.consumer.client().fetch_metadata(Some(&self.plan.topic), LOOK_WITHIN);
+        explained(&self.consumer, answer).map(drop).map_err(|error| self.error(error))
     }
 
     /// Visits every record up to the planned end.

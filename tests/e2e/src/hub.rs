@@ -119,6 +119,20 @@ impl Setup {
         Hub { child, http: self.http, log }
     }
 
+    /// Starts another command of the hub that goes on by itself; what it says goes into `said` of the folder.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        let file = std::fs::File::create(self.folder.join("said")).unwrap();
+        Command::new(binary())
+            .arg("--config")
+            .arg(&self.folder)
+            .args(arguments)
+            .stdout(Stdio::from(file.try_clone().unwrap()))
+            .stderr(Stdio::from(file))
+            .spawn()
+            .unwrap()
+    }
+
     /// Runs another command of the hub to its end.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Output {

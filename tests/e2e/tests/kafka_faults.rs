@@ -29,6 +29,33 @@ async fn a_hub_started_before_its_kafka_waits_and_then_publishes_everything() {
 }
 
 #[tokio::test]
+async fn a_tail_that_follows_says_when_kafka_goes_and_when_it_is_back() {
+    let source = Source::create(TABLE).await;
+    source.run("INSERT INTO nguoi VALUES (1, 'A', 1)").await;
+    let setup = Setup::new(&source, STREAM);
+    let mut kafka = Kafka::prepare();
+    kafka.start().await;
+    setup.write_hub(&kafka.brokers);
+    let hub = setup.run();
+    hub.counts("public.nguoi", "published", 1).await;
+    let mut tail = setup.start(&["tail", &setup.topic("person"), "--follow", "--from", "beginning"]);
+    let says = async |what: &str| {
+        let said = || std::fs::read_to_string(setup.folder.join("said")).unwrap();
+        eventually(&format!("the tail to say {what}"), async || said().contains(what).then_some(())).await;
+    };
+    says(r#""name":"A""#).await;
+    kafka.kill();
+    says("kafka does not answer").await;
+    kafka.start().await;
+    says("kafka answers again").await;
+    source.run("INSERT INTO nguoi VALUES (2, 'B', 2)").await;
+    says(r#""name":"B""#).await;
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(hub.stop());
+}
+
+#[tokio::test]
 async fn a_kafka_that_dies_in_mid_transaction_costs_no_row_and_doubles_none() {
     let source = Source::create(TABLE).await;
     source.run("INSERT INTO nguoi SELECT i, 'A', 1 FROM generate_series(1, 100000) i").await;

@@ -1,6 +1,6 @@
 //! `hub tail`: decoded records of a topic.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use hub_kafka::{Next, ReadPlan, Reader, Record, Start, Until};
@@ -11,6 +11,9 @@ use crate::Global;
 use crate::avro::Decoder;
 use crate::failure::Failure;
 use crate::table::{Tone, instant, print_json, print_line, toned};
+
+/// How often an idle topic is asked whether Kafka is still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Options of `hub tail`.
 #[derive(Args, Debug)]
@@ -50,11 +53,14 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     };
     let topics = || format!("opening {}", options.topic);
     let mut reader = Reader::open(&hub.kafka, plan).map_err(|error| Failure::unavailable(topics(), error))?;
-    let mut shown = 0;
+    let (mut shown, mut silence) = (0, Silence::default());
     while options.count.is_none_or(|count| shown < count) {
         let record = match tokio::task::block_in_place(|| owned(&mut reader))? {
             Some(Some(record)) => record,
-            Some(None) => continue,
+            Some(None) => {
+                silence.tell(&reader);
+                continue;
+            }
             None => return Ok(()),
         };
         let key = match &record.key {
@@ -72,6 +78,30 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
         shown += 1;
     }
     Ok(())
+}
+
+/// Tells an idle topic from a Kafka that is away.
+#[derive(Default)]
+struct Silence {
+    looked: Option<Instant>,
+    is_told: bool,
+}
+
+impl Silence {
+    /// Looks now and then, and says on stderr when Kafka goes and when it is back.
+    fn tell(&mut self, reader: &Reader) {
+        if self.looked.get_or_insert_with(Instant::now).elapsed() < LOOK {
+            return;
+        }
+        let answer = tokio::task::block_in_place(|| reader.look());
+        self.looked = Some(Instant::now());
+        match answer {
+            Err(ref error) if !self.is_told => eprintln!("kafka does not answer: {error}; waiting until it does"),
+            Ok(()) if self.is_told => eprintln!("kafka answers again"),
+            _ => {}
+        }
+        self.is_told = answer.is_err();
+    }
 }
 
 fn start(from: Option<&str>, follow: bool) -> Result<Start, Failure> {
