@@ -31,7 +31,7 @@ clean: ## stop, and remove .local/ (downloads and builds stay in ~/.cache/provin
 	@$(STACK) clean
 
 test: ## all tests; starts what they need
-	@$(STACK) up pg18
+	@$(STACK) up pg18 mariadb
 	@deploy/local/claim.sh
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast

@@ -2,7 +2,8 @@
 # The Debian packages that building and running needs: installs them as root, names the one line to run otherwise.
 . "$(dirname "$0")/settings.sh"
 
-PACKAGES=(cmake libssl-dev libsasl2-dev libcurl4-openssl-dev postgresql-15 maven default-jre-headless pkg-config curl)
+PACKAGES=(cmake libssl-dev libsasl2-dev libcurl4-openssl-dev postgresql-15 maven default-jre-headless pkg-config curl
+  mariadb-server-core mariadb-client unixodbc-dev odbc-postgresql odbc-mariadb libsqliteodbc)
 
 missing() {
   local package

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The private stack of this checkout: Kafka, PostgreSQL 15 and, for the tests, PostgreSQL 18.
-#   stack.sh up [pg18]   start what does not run yet; what runs is reused
+# The private stack of this checkout: Kafka, PostgreSQL 15 and, for the tests, PostgreSQL 18 and MariaDB.
+#   stack.sh up [pg18] [mariadb]   start what does not run yet; what runs is reused
 #   stack.sh down        stop what this checkout started
 #   stack.sh status      what runs, where, and where its log is
 #   stack.sh clean       stop, then remove data and logs (the cache of downloads and builds stays)
@@ -8,6 +8,7 @@
 . "$LOCAL_DIR/processes.sh"
 . "$LOCAL_DIR/kafka.sh"
 . "$LOCAL_DIR/postgres.sh"
+. "$LOCAL_DIR/mariadb.sh"
 
 up() {
   once stack
@@ -16,14 +17,21 @@ up() {
   step "the private stack"
   kafka_up
   pg15_up
-  [ "${1:-}" != pg18 ] || pg18_up
+  local more
+  for more in "$@"; do
+    case $more in
+      pg18) pg18_up ;;
+      mariadb) mariadb_up ;;
+      *) die "the stack has no '$more': pg18, mariadb" ;;
+    esac
+  done
 }
 
 down() {
   once stack
   local name
   # A hub that runs ends before what it needs.
-  for name in hub postgres18 postgres kafka; do
+  for name in hub mariadb postgres18 postgres kafka; do
     pid_of "$name" >/dev/null || continue
     case $name in
       postgres*) pg_down "$name" ;;
@@ -38,6 +46,7 @@ healthy() {
   case $1 in
     kafka) kafka_answers ;;
     postgres*) pg_answers "$2" ;;
+    mariadb) mariadb_answers ;;
     *) true ;;
   esac
 }
@@ -45,7 +54,7 @@ healthy() {
 status() {
   local name port pid all=0
   printf '%-12s %-8s %-8s %-8s %s\n' service state port pid log
-  for name in "kafka $KAFKA_PORT" "postgres $PG_PORT" "postgres18 $PG18_PORT" "hub -"; do
+  for name in "kafka $KAFKA_PORT" "postgres $PG_PORT" "postgres18 $PG18_PORT" "mariadb $MARIADB_PORT" "hub -"; do
     read -r name port <<<"$name"
     if ! pid=$(pid_of "$name"); then
       printf '%-12s %-8s %-8s %-8s\n' "$name" down "$port" -
