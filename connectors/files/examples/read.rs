@@ -25,12 +25,8 @@ async fn main() {
     let stream = serde_json::json!({"pattern": "*.csv", "key": ["id"], "mode": mode});
     let config: FilesConfig =
         serde_json::from_value(serde_json::json!({"folder": folder, "every_s": 0.01, "streams": {"s": stream}})).unwrap();
-    let context = OpenContext {
-        system: SystemName::new("read").unwrap(),
-        streams: vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: Vec::new() }],
-        limits: BatchLimits::default(),
-        directory: ".".into(),
-    };
+    let streams = vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: Vec::new() }];
+    let context = OpenContext::new(SystemName::new("read").unwrap(), streams);
     let connector = Arc::new(Files::open(config, context).await.unwrap());
     let (out, mut deliveries) = outlet(Budget::new(64 << 20), 4);
     let start = Instant::now();

@@ -45,12 +45,8 @@ impl Desk {
     async fn connector(&self) -> Arc<Files> {
         let config = json!({"folder": self.folder(), "every_s": self.every_s, "streams": {"s": self.stream}});
         let config: FilesConfig = serde_json::from_value(config).unwrap();
-        let context = OpenContext {
-            system: SystemName::new("thu").unwrap(),
-            streams: vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: self.columns.clone() }],
-            limits: self.limits,
-            directory: ".".into(),
-        };
+        let streams = vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: self.columns.clone() }];
+        let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("thu").unwrap(), streams) };
         Arc::new(Files::open(config, context).await.unwrap_or_else(|error| panic!("{}", error.report())))
     }
 

@@ -107,7 +107,7 @@ impl<'a> Capture<'a> {
         self.source.acknowledged.reset(&checkpoint);
         let reads = self.source.config.snapshot.mode != SnapshotMode::Never;
         let completed = plans.iter().filter(|(_, plan)| reads && plan.complete).map(|(table, _)| table.stream.clone()).collect();
-        if self.outlet.deliver(Delivery { batches: Vec::new(), checkpoint, completed }).await.is_err() {
+        if self.outlet.deliver(Delivery::new(Vec::new(), checkpoint).completing(completed)).await.is_err() {
             return Ok(());
         }
         let initial = Initial {

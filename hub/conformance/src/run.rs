@@ -52,12 +52,8 @@ impl<F: Fixture> Stage<F> {
     /// An open connector with another configuration or other streams.
     pub async fn connector_of(&self, config: &Value, streams: &[StreamName]) -> Arc<F::Connector> {
         let request = |stream: &StreamName| StreamRequest { stream: stream.clone(), columns: Vec::new() };
-        let context = OpenContext {
-            system: SystemName::new("conformance").unwrap(),
-            streams: streams.iter().map(request).collect(),
-            limits: self.limits,
-            directory: ".".into(),
-        };
+        let streams = streams.iter().map(request).collect();
+        let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("conformance").unwrap(), streams) };
         Arc::new(F::Connector::open(parse::<F>(config), context).await.unwrap_or_else(|error| panic!("{}", error.report())))
     }
 

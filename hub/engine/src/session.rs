@@ -155,7 +155,7 @@ impl Run<'_> {
     }
 
     async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight, stop: &CancellationToken) -> Result<(), RunError> {
-        let Delivery { batches, checkpoint, completed } = delivery;
+        let Delivery { batches, checkpoint, completed, evidence: _ } = delivery;
         if batches.is_empty() && checkpoint.is_empty() {
             // A connector's word that it follows now, though nothing has changed yet.
             self.enter(State::Following);

@@ -265,6 +265,7 @@ pub async fn open(desired: &Desired, kinds: &[Kind], secrets: &SecretResolver) -
         streams,
         limits: BatchLimits::default(),
         directory: Path::new(&desired.directory).to_owned(),
+        topics: None,
     };
     Ok(kind.open(config, context).await?)
 }

@@ -7,26 +7,31 @@ mod abilities;
 mod backlog;
 mod erased;
 mod error;
+mod evidence;
 mod known;
 mod outlet;
 mod poll;
 pub mod records;
 mod secret;
 mod shape;
+mod topics;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use abilities::Abilities;
 pub use backlog::{Backlog, Unsettled};
 pub use erased::{ConfigFault, DynConnector, Kind};
 pub use error::{ErrorKind, SourceError};
+pub use evidence::Evidence;
 pub use hub_model as model;
 pub use known::{Digest, Known, Noted, join_key, split_key};
 pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet, outlet_into};
 pub use poll::{Look, Looks, key_rows, now_micros};
 pub use secret::Secret;
 pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape, StreamText};
+pub use topics::{KeyTopics, TopicKeys};
 
 use hub_model::{Checkpoint, StreamName, SystemName};
 
@@ -41,6 +46,16 @@ pub struct OpenContext {
     pub limits: BatchLimits,
     /// Where relative paths of its configuration start.
     pub directory: PathBuf,
+    /// The hub's own topics, for connectors that ask by key; `None` where there is no Kafka (`hub check` without a broker).
+    pub topics: Option<Arc<dyn KeyTopics>>,
+}
+
+impl OpenContext {
+    /// A system with its streams; the usual limits, the working folder, no topics.
+    #[must_use]
+    pub fn new(system: SystemName, streams: Vec<StreamRequest>) -> Self {
+        Self { system, streams, limits: BatchLimits::default(), directory: ".".into(), topics: None }
+    }
 }
 
 /// One stream that the hub wants.

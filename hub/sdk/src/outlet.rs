@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hub_model::{ChangeBatch, Checkpoint, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::Evidence;
 use crate::backlog::{Backlog, Place};
 
 /// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
@@ -18,13 +19,21 @@ pub struct Delivery {
     /// Streams all of whose present rows are handed over with this delivery: what their topics hold beside those rows and
     /// later changes is gone at the source. Told once a snapshot, with its last rows (or without, where there are none).
     pub completed: Vec<StreamName>,
+    /// Exchanges that led to it, published to the audit topic in the same transaction; empty unless the configuration asks.
+    pub evidence: Vec<Evidence>,
 }
 
 impl Delivery {
     /// Batches and the checkpoint behind them.
     #[must_use]
     pub fn new(batches: Vec<ChangeBatch>, checkpoint: Checkpoint) -> Self {
-        Self { batches, checkpoint, completed: Vec::new() }
+        Self { batches, checkpoint, completed: Vec::new(), evidence: Vec::new() }
+    }
+
+    /// The same, with the streams all of whose present rows are handed over with it.
+    #[must_use]
+    pub fn completing(self, completed: Vec<StreamName>) -> Self {
+        Self { completed, ..self }
     }
 }
 
@@ -154,7 +163,7 @@ mod tests {
         let budget = Budget::new(1024);
         let (outlet, mut deliveries) = outlet_into(budget.clone(), 1, backlog.clone());
         let full = budget.take(1024).await;
-        let empty = || Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty(), completed: Vec::new() };
+        let empty = || Delivery::new(Vec::new(), Checkpoint::empty());
         let mut waiting = Box::pin(outlet.deliver(empty()));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         let later = std::time::Instant::now() + std::time::Duration::from_secs(5);
@@ -174,7 +183,7 @@ mod tests {
         let backlog = Backlog::default();
         let (outlet, deliveries) = outlet_into(Budget::new(1024), 1, backlog.clone());
         drop(deliveries);
-        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty(), completed: Vec::new() };
+        let empty = Delivery::new(Vec::new(), Checkpoint::empty());
         assert_eq!(outlet.deliver(empty).await, Err(Shut));
         assert_eq!(backlog.unsettled(std::time::Instant::now()).deliveries, 0);
     }

@@ -391,7 +391,7 @@ impl Follower {
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(format!("{SNAPSHOT_PREFIX}{}", chunk.stream), chunk.state.to_json());
         let completed = chunk.state.complete.then(|| chunk.stream.clone()).into_iter().collect();
-        self.deliver(Delivery { batches, checkpoint, completed }).await?;
+        self.deliver(Delivery::new(batches, checkpoint).completing(completed)).await?;
         if chunk.state.complete
             && let Some(touched) = self.state.touched.get_mut(index)
         {

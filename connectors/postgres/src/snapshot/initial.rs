@@ -155,7 +155,7 @@ async fn read_chunk(shared: &Shared, session: &mut Session, job: Job) -> Result<
         let mut checkpoint = Checkpoint::empty();
         checkpoint.set(format!("{SNAPSHOT_PREFIX}{}", table.stream), held.to_json());
         let completed = held.complete.then(|| table.stream.clone()).into_iter().collect();
-        if initial.outlet.deliver(Delivery { batches, checkpoint, completed }).await.is_err() {
+        if initial.outlet.deliver(Delivery::new(batches, checkpoint).completing(completed)).await.is_err() {
             return Ok(Ended::Shut);
         }
         initial.board.add(&table.stream, count, (!held.complete).then(|| held.chunks()));

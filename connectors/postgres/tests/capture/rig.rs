@@ -51,7 +51,7 @@ impl Rig {
         }
         let streams =
             streams.iter().map(|stream| StreamRequest { stream: StreamName::new(stream).unwrap(), columns: Vec::new() }).collect();
-        let context = OpenContext { system: SystemName::new("mot-cua").unwrap(), streams, limits: self.limits, directory: ".".into() };
+        let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("mot-cua").unwrap(), streams) };
         Arc::new(Postgres::open(serde_json::from_value(config).unwrap(), context).await.unwrap())
     }
 }

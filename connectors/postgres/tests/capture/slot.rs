@@ -146,7 +146,7 @@ async fn a_slot_survives_a_failover_where_the_server_can_and_the_engineer_wants_
     source.run(&format!("GRANT CREATE ON DATABASE {} TO $role", source.database)).await;
     let streams = vec![StreamRequest { stream: StreamName::new("public.t").unwrap(), columns: Vec::new() }];
     let system = SystemName::new("failover-slot").unwrap();
-    let context = OpenContext { system, streams, limits: BatchLimits::default(), directory: ".".into() };
+    let context = OpenContext::new(system, streams);
     let config = source.config(json!({"failover": true, "slot": source.database}));
     let connector = Arc::new(Postgres::open(config, context).await.unwrap());
     let mut run = Run::start(&connector, &Checkpoint::empty());

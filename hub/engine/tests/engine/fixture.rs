@@ -84,12 +84,12 @@ impl Connector for Fake {
             _ => {}
         }
         let shut = "delivering";
-        let empty = Delivery { batches: Vec::new(), checkpoint: Checkpoint::empty(), completed: Vec::new() };
+        let empty = Delivery::new(Vec::new(), Checkpoint::empty());
         outlet.deliver(empty).await.map_err(|_| SourceError::new(ErrorKind::Defect, shut))?;
         if from.get("at").is_none() {
             let mut checkpoint = Checkpoint::empty();
             checkpoint.set("at", json!(1));
-            let delivery = Delivery { batches: vec![row()], checkpoint, completed: Vec::new() };
+            let delivery = Delivery::new(vec![row()], checkpoint);
             outlet.deliver(delivery).await.map_err(|_| SourceError::new(ErrorKind::Defect, shut))?;
         }
         outlet.shut().await;
