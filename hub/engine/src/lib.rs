@@ -1,10 +1,12 @@
 //! Runs systems: desired state, supervision, the pipeline from a connector to a lane, and what follows from errors.
 
 mod anew;
+mod audit;
 pub mod bulletin;
 pub mod desired;
 mod error;
 mod gauges;
+mod keys;
 mod node;
 mod parking;
 pub mod pipeline;
@@ -17,5 +19,6 @@ pub mod status;
 mod supervisor;
 
 pub use error::RunError;
+pub use keys::CanonicalKeys;
 pub use node::{Node, NodeInput, SecretResolver, reach_kafka};
 pub use supervisor::open;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hub_kafka::{Health, KafkaConfig, Lane, LaneError, LaneInput, LaneLimits, Topics};
 use hub_model::SystemName;
 use hub_registry::Schemas;
-use hub_sdk::{Budget, DynConnector, Kind};
+use hub_sdk::{Budget, DynConnector, KeyTopics, Kind};
 use hub_telemetry::Metrics;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::RunError;
 use crate::bulletin::Bulletin;
 use crate::error::chain;
+use crate::keys::CanonicalKeys;
 use crate::prepare;
 use crate::removal::Removal;
 use crate::spec::{Desired, Naming, TopicSettings};
@@ -62,6 +63,13 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) secrets: Arc<SecretResolver>,
     pub(crate) bulletin: Bulletin,
+}
+
+impl Shared {
+    /// The topics of this hub as sources of keys.
+    pub(crate) fn keys(&self) -> Option<Arc<dyn KeyTopics>> {
+        Some(Arc::new(CanonicalKeys::new(self.kafka.clone(), self.schemas.clone())))
+    }
 }
 
 /// A running node.
@@ -252,7 +260,7 @@ impl Node {
         let name = &desired.spec.system;
         let system = SystemName::new(name).map_err(|error| RunError::BadSystem { system: name.clone(), why: error.to_string() })?;
         self.halt(name).await;
-        open(desired, &self.shared.kinds, &*self.shared.secrets).await?.release().await?;
+        open(desired, &self.shared.kinds, &*self.shared.secrets, None).await?.release().await?;
         self.forget(&system).await
     }
 

@@ -166,9 +166,7 @@ pub(crate) async fn system(
         specs.push(topic_spec(&name, &stream.topic.or(&shared.topic_defaults), shared));
         names.push(name);
     }
-    let topics = Topics::connect(&shared.kafka).map_err(kafka_error("connecting to Kafka"))?;
-    let facts = topics.ensure(&specs).await.map_err(kafka_error(format!("creating the topics of {system}")))?;
-    report_differences(&facts);
+    let facts = ensure(shared, &specs, format!("creating the topics of {system}")).await?;
     let mut streams = Vec::with_capacity(names.len());
     let mut refusal = None;
     for (at, ((stream, topic), facts)) in desired.spec.streams.iter().zip(names).zip(facts.iter().skip(1)).enumerate() {
@@ -217,6 +215,14 @@ pub(crate) async fn system(
         rejects: RejectsTopic { topic: rejects_topic, schema_id },
         record_limit: facts.first().map_or(record_limit, |facts| facts.max_message_bytes.min(record_limit)),
     })
+}
+
+/// Creates topics that are not there yet; tells where one that is there differs.
+pub(crate) async fn ensure(shared: &Shared, specs: &[TopicSpec], doing: String) -> Result<Vec<TopicFacts>, RunError> {
+    let topics = Topics::connect(&shared.kafka).map_err(kafka_error("connecting to Kafka"))?;
+    let facts = topics.ensure(specs).await.map_err(kafka_error(doing))?;
+    report_differences(&facts);
+    Ok(facts)
 }
 
 /// One stream of a system, prepared for a comparison: nothing is created or registered. `ids` are the registered ids of
@@ -285,7 +291,8 @@ async fn schemas(
     Ok((value_id, key_id))
 }
 
-async fn register(shared: &Shared, subject: &str, schema: &str) -> Result<u32, RunError> {
+/// Registers a schema under a subject; gives its id.
+pub(crate) async fn register(shared: &Shared, subject: &str, schema: &str) -> Result<u32, RunError> {
     shared.schemas.register(subject, schema).await.map_err(|error| {
         let (subject, why) = (subject.to_owned(), error.to_string());
         match error {

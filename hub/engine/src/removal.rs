@@ -55,7 +55,7 @@ impl Removal {
     }
 
     async fn attempt(&self) -> Result<(), RunError> {
-        open(&self.desired, &self.shared.kinds, &*self.shared.secrets).await?.release().await?;
+        open(&self.desired, &self.shared.kinds, &*self.shared.secrets, None).await?.release().await?;
         prepare::forget(&self.lane, &self.system).await?;
         let failed = |error: hub_kafka::Error| RunError::Kafka {
             doing: format!("deleting the status of {}", self.system),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
 use crate::anew::{Due, Readings, Search};
+use crate::audit::Audit;
 use crate::error::panicked;
 use crate::pipeline::Pipeline;
 use crate::status::{Board, State, Tally};
@@ -44,6 +45,7 @@ pub(crate) struct Run<'a> {
     pub(crate) readings: Readings,
     pub(crate) kafka: KafkaConfig,
     pub(crate) schemas: Schemas,
+    pub(crate) audit: Audit,
 }
 
 struct Outcome {
@@ -155,8 +157,8 @@ impl Run<'_> {
     }
 
     async fn publish(&mut self, delivery: Delivery, permit: Permit, flight: &mut Flight, stop: &CancellationToken) -> Result<(), RunError> {
-        let Delivery { batches, checkpoint, completed, evidence: _ } = delivery;
-        if batches.is_empty() && checkpoint.is_empty() {
+        let Delivery { batches, checkpoint, completed, evidence } = delivery;
+        if batches.is_empty() && checkpoint.is_empty() && evidence.is_empty() {
             // A connector's word that it follows now, though nothing has changed yet.
             self.enter(State::Following);
             return Ok(());
@@ -170,6 +172,10 @@ impl Run<'_> {
             true => tokio::task::block_in_place(|| pipeline.process(batches, now_micros())),
             false => pipeline.process(batches, now_micros()),
         }?;
+        let mut blocks = processed.blocks;
+        if !evidence.is_empty() {
+            blocks.push(self.audit.encode(&evidence).await?);
+        }
         if snapshot {
             self.enter(State::Snapshot);
         } else if !batches_empty {
@@ -182,7 +188,7 @@ impl Run<'_> {
         flight.open += 1;
         let publication = Publication {
             session: self.session.clone(),
-            blocks: processed.blocks,
+            blocks,
             checkpoint,
             done: Box::new(move |result| {
                 // The receiver outlives every publication: `drain` waits for them all.

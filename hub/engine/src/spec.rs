@@ -201,6 +201,12 @@ impl Naming {
         format!("{}.{system}.rejects", self.prefix)
     }
 
+    /// The topic of a system's exchanges with its source, where its configuration asks for such evidence.
+    #[must_use]
+    pub fn audit(&self, system: &str) -> String {
+        format!("{}.{system}.audit", self.prefix)
+    }
+
     /// Prefix of transactional ids.
     #[must_use]
     pub fn lane(&self, lane: u16) -> String {

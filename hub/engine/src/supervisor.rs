@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use hub_kafka::Lane;
 use hub_model::SystemName;
-use hub_sdk::{BatchLimits, DynConnector, ErrorKind, Kind, OpenContext, SourceError, StreamRequest};
+use hub_sdk::{BatchLimits, DynConnector, ErrorKind, KeyTopics, Kind, OpenContext, SourceError, StreamRequest};
 use hub_telemetry::SystemMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::RunError;
 use crate::anew::Readings;
+use crate::audit::Audit;
 use crate::error::panicked;
 use crate::node::{SecretResolver, Shared};
 use crate::parking::{Parking, Trouble};
@@ -159,7 +160,8 @@ impl Supervisor {
         match parked.trouble {
             Trouble::Refused => prepare::accepts(&self.shared, &alone, &self.system, spec).await.map_err(|error| error.to_string()),
             Trouble::Broken => {
-                let connector = open(&alone, &self.shared.kinds, &*self.shared.secrets).await.map_err(|error| error.to_string())?;
+                let connector =
+                    open(&alone, &self.shared.kinds, &*self.shared.secrets, self.shared.keys()).await.map_err(|error| error.to_string())?;
                 let probe = connector.probe().await.map_err(|error| error.report())?;
                 let wrong = probe.findings.iter().filter(|finding| finding.fatal).map(|finding| match &finding.remedy {
                     Some(remedy) => format!("{}; {remedy}", finding.message),
@@ -197,7 +199,7 @@ impl Supervisor {
             self.board.enter(State::Starting, None);
         }
         let desired = parking.without_broken(&self.desired);
-        let connector = open(&desired, &self.shared.kinds, &*self.shared.secrets).await?;
+        let connector = open(&desired, &self.shared.kinds, &*self.shared.secrets, self.shared.keys()).await?;
         if let Ok(mut held) = self.connector.lock() {
             *held = Some(Arc::clone(&connector));
         }
@@ -225,6 +227,7 @@ impl Supervisor {
             readings,
             kafka: self.shared.kafka.clone(),
             schemas: self.shared.schemas.clone(),
+            audit: Audit::new(&self.shared, &self.system),
         })
     }
 
@@ -239,11 +242,16 @@ impl Supervisor {
     }
 }
 
-/// Opens a system's connector with its secrets resolved.
+/// Opens a system's connector with its secrets resolved; `topics` are the hub's own, where there is a Kafka.
 ///
 /// # Errors
 /// [`RunError::BadSystem`] where its record cannot be used, or what the connector says.
-pub async fn open(desired: &Desired, kinds: &[Kind], secrets: &SecretResolver) -> Result<Arc<dyn DynConnector>, RunError> {
+pub async fn open(
+    desired: &Desired,
+    kinds: &[Kind],
+    secrets: &SecretResolver,
+    topics: Option<Arc<dyn KeyTopics>>,
+) -> Result<Arc<dyn DynConnector>, RunError> {
     let name = &desired.spec.system;
     let bad = |why: String| RunError::BadSystem { system: name.clone(), why };
     let spec = &desired.spec;
@@ -265,7 +273,7 @@ pub async fn open(desired: &Desired, kinds: &[Kind], secrets: &SecretResolver) -
         streams,
         limits: BatchLimits::default(),
         directory: Path::new(&desired.directory).to_owned(),
-        topics: None,
+        topics,
     };
     Ok(kind.open(config, context).await?)
 }

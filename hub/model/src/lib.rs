@@ -4,6 +4,7 @@
 
 mod batch;
 mod checkpoint;
+mod evidence;
 mod fingerprint;
 mod names;
 mod op;
@@ -11,6 +12,7 @@ mod published;
 
 pub use batch::{BatchError, ChangeBatch, KeyChange, Origin, RowFault, SnapshotMark};
 pub use checkpoint::Checkpoint;
+pub use evidence::Evidence;
 pub use fingerprint::fingerprint;
 pub use names::{InvalidName, StreamName, SystemName};
 pub use op::Op;

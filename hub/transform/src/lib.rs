@@ -2,6 +2,7 @@
 //!
 //! No clock, no environment, no I/O (invariant 2 of ARCHITECTURE.md): the time is passed in.
 
+pub mod audit;
 mod avro;
 pub mod encode;
 pub mod envelope;

@@ -92,7 +92,7 @@ fn show(global: &Global, remarks: &[Remark], systems: usize) {
 
 /// Opens a system's connector with its secrets, as `hub run` would.
 pub(crate) async fn open(system: &LoadedSystem, kinds: &[Kind]) -> Result<Arc<dyn DynConnector>, String> {
-    hub_engine::open(&system.desired, kinds, &secrets::resolve_all).await.map_err(|error| error.to_string())
+    hub_engine::open(&system.desired, kinds, &secrets::resolve_all, None).await.map_err(|error| error.to_string())
 }
 
 async fn look(system: &LoadedSystem, kinds: &[Kind]) -> Vec<Remark> {

@@ -1,6 +1,6 @@
 //! Evidence of what was exchanged with a source: digests and circumstances, never the content.
 
-use hub_model::StreamName;
+use crate::StreamName;
 
 /// One exchange with a source, for the audit topic of its system: Decree 278/2025 asks that every exchange can be traced. It
 /// carries no personal data and no secret: `what` names the endpoint without its query, and the bodies only as SHA-256.
