@@ -5,5 +5,5 @@ use hub_sdk::Kind;
 /// Every kind of connector, by name.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    vec![Kind::of::<hub_connector_files::Files>(), Kind::of::<hub_connector_postgres::Postgres>()]
+    vec![Kind::of::<hub_connector_files::Files>(), Kind::of::<hub_connector_odbc::Odbc>(), Kind::of::<hub_connector_postgres::Postgres>()]
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hub_connector_files::{Files, FilesConfig};
 use hub_sdk::model::{Checkpoint, StreamName, SystemName};
-use hub_sdk::{BatchLimits, Budget, Connector, OpenContext, StreamRequest, outlet};
+use hub_sdk::{Budget, Connector, OpenContext, StreamRequest, outlet};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

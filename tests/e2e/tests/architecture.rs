@@ -42,6 +42,7 @@ fn our_crates_depend_only_in_the_directions_of_the_design() {
         ("hub-registry", &["hub-kafka"]),
         ("hub-engine", &["hub-model", "hub-sdk", "hub-transform", "hub-kafka", "hub-registry", "hub-telemetry"]),
         ("hub-connector-files", &["hub-sdk"]),
+        ("hub-connector-odbc", &["hub-sdk"]),
         ("hub-connector-postgres", &["hub-sdk"]),
         ("hub-conformance", &["hub-sdk"]),
     ]);

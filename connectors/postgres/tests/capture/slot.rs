@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hub_connector_postgres::Postgres;
 use hub_sdk::model::{Checkpoint, StreamName, SystemName};
-use hub_sdk::{BatchLimits, Connector, ErrorKind, OpenContext, StreamRequest};
+use hub_sdk::{Connector, ErrorKind, OpenContext, StreamRequest};
 use serde_json::json;
 
 use crate::replica::Replica;

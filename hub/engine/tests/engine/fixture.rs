@@ -10,10 +10,12 @@ use arrow::datatypes::{DataType, Field, Schema};
 use hub_engine::spec::{Desired, Naming, TopicSettings};
 use hub_engine::status::SystemStatus;
 use hub_engine::{Node, NodeInput};
-use hub_kafka::{KafkaConfig, ReadPlan, Reader, Until};
+use hub_kafka::{KafkaConfig, ReadPlan, Reader, Record, Until};
 use hub_registry::{Registry, Schemas};
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, Origin, SnapshotMark, StreamName};
-use hub_sdk::{Abilities, Connector, Delivery, ErrorKind, Kind, OpenContext, Outlet, Probe, SourceError, SourceGauge, StreamShape};
+use hub_sdk::{
+    Abilities, Connector, Delivery, ErrorKind, Evidence, Kind, OpenContext, Outlet, Probe, SourceError, SourceGauge, StreamShape,
+};
 use hub_telemetry::Metrics;
 use serde_json::json;
 
@@ -24,6 +26,7 @@ pub enum Plan {
     EndsAtFirst,
     PanicsWhenAcknowledged,
     NeverOpens,
+    GivesEvidence,
 }
 
 pub struct Script {
@@ -89,7 +92,10 @@ impl Connector for Fake {
         if from.get("at").is_none() {
             let mut checkpoint = Checkpoint::empty();
             checkpoint.set("at", json!(1));
-            let delivery = Delivery::new(vec![row()], checkpoint);
+            let mut delivery = Delivery::new(vec![row()], checkpoint);
+            if self.script.plan == Plan::GivesEvidence {
+                delivery.evidence.push(evidence());
+            }
             outlet.deliver(delivery).await.map_err(|_| SourceError::new(ErrorKind::Defect, shut))?;
         }
         outlet.shut().await;
@@ -110,6 +116,21 @@ impl Connector for Fake {
 
     async fn release(&self) -> Result<(), SourceError> {
         Ok(())
+    }
+}
+
+/// One exchange that led to the row.
+pub fn evidence() -> Evidence {
+    Evidence {
+        at_micros: 1_700_000_000_000_000,
+        stream: StreamName::new("t.other").unwrap(),
+        account: "hub".to_owned(),
+        what: "GET https://lgsp.example/danh-muc".to_owned(),
+        outcome: "200".to_owned(),
+        request_sha256: "ab".repeat(32),
+        answer_sha256: "cd".repeat(32),
+        answer_bytes: 7,
+        kept: String::new(),
     }
 }
 
@@ -156,7 +177,8 @@ pub struct Rig {
     pub node: Arc<Node>,
     pub metrics: Metrics,
     pub script: Arc<Script>,
-    kafka: KafkaConfig,
+    pub kafka: KafkaConfig,
+    pub schemas: Schemas,
     prefix: String,
 }
 
@@ -170,11 +192,12 @@ impl Rig {
         let naming = Naming::new(prefix.clone());
         let registry = Registry::start(kafka.client(), &naming.schemas(), 1).await.expect("Kafka answers: run `make up`");
         let metrics = Metrics::new().unwrap();
+        let schemas = Schemas::Embedded(registry);
         let input = NodeInput {
             kafka: kafka.clone(),
             naming,
             topic_defaults: TopicSettings::default(),
-            schemas: Schemas::Embedded(registry),
+            schemas: schemas.clone(),
             kinds: vec![Kind::of::<Fake>()],
             metrics: metrics.clone(),
             queue_bytes: 1 << 20,
@@ -182,7 +205,7 @@ impl Rig {
             secrets: Arc::new(|config, _| Ok(config.clone())),
             name: "here:1".to_owned(),
         };
-        let rig = Self { node: Arc::new(Node::start(input).await.unwrap()), metrics, script, kafka, prefix };
+        let rig = Self { node: Arc::new(Node::start(input).await.unwrap()), metrics, script, kafka, schemas, prefix };
         rig.node.put(desired(&rig.prefix)).await.unwrap();
         rig
     }
@@ -200,10 +223,24 @@ impl Rig {
         }
     }
 
+    /// The system's topic.
+    pub fn topic(&self) -> String {
+        Naming::new(self.prefix.clone()).data("demo", "test.Other")
+    }
+
     /// Records committed in the system's topic.
     pub async fn records(&self) -> usize {
-        let (kafka, topic) = (self.kafka.clone(), Naming::new(self.prefix.clone()).data("demo", "test.Other"));
+        self.read(self.topic()).await.len()
+    }
+
+    /// Records committed in the topic of its exchanges.
+    pub async fn exchanges(&self) -> Vec<Record> {
+        self.read(Naming::new(self.prefix.clone()).audit("demo")).await
+    }
+
+    async fn read(&self, topic: String) -> Vec<Record> {
+        let kafka = self.kafka.clone();
         let plan = ReadPlan { until: Until::Settled(Duration::from_secs(60)), ..ReadPlan::whole(topic) };
-        tokio::task::spawn_blocking(move || Reader::open(&kafka, plan).unwrap().collect().unwrap().len()).await.unwrap()
+        tokio::task::spawn_blocking(move || Reader::open(&kafka, plan).unwrap().collect().unwrap()).await.unwrap()
     }
 }

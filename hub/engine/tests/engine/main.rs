@@ -5,11 +5,14 @@ mod fixture;
 
 use std::sync::atomic::Ordering;
 
-use fixture::{Plan, Rig, desired, row};
+use fixture::{Plan, Rig, desired, evidence, row};
+use futures::StreamExt;
+use hub_engine::CanonicalKeys;
 use hub_engine::pipeline::Pipeline;
 use hub_engine::prepare;
 use hub_engine::status::{Board, State};
 use hub_sdk::model::{RowFault, SystemName};
+use hub_sdk::{ErrorKind, KeyTopics};
 use hub_telemetry::Metrics;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +60,36 @@ async fn a_state_is_a_series_from_the_start_in_the_words_of_the_status() {
     rig.node.remove(desired("script"), "no-such-topic").await.unwrap();
     let metrics = rig.metrics.render();
     assert!(metrics.contains(&state("removing", 1)) && metrics.contains(&state("stopped", 0)), "{metrics}");
+    rig.node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanges_are_in_the_audit_topic_once_their_rows_are_published() {
+    let rig = Rig::start(Plan::GivesEvidence).await;
+    rig.until("the row", |status| status.streams.get("t.other").is_some_and(|stream| stream.published == 1)).await;
+    let exchanges = rig.exchanges().await;
+    assert_eq!(exchanges.len(), 1);
+    let value = exchanges[0].value.as_ref().unwrap();
+    assert_eq!(exchanges[0].key.as_deref(), Some(&b"t.other"[..]));
+    // Behind the frame, whose id is the registry's.
+    let block = hub_transform::audit::encode(&"audit".into(), 0, "demo", &[evidence()]);
+    assert_eq!(value[5..], block.values.row(0)[5..]);
+    rig.node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canonical_topic_is_read_as_keys_from_a_position_on() {
+    let rig = Rig::start(Plan::GivesEvidence).await;
+    rig.until("the row", |status| status.streams.get("t.other").is_some_and(|stream| stream.published == 1)).await;
+    let topics = CanonicalKeys::new(rig.kafka.clone(), rig.schemas.clone());
+    let first = topics.keys(&rig.topic(), "name", None).next().await.unwrap().unwrap();
+    assert_eq!((first.keys, first.caught_up), (vec!["A".to_owned()], true));
+    let after = topics.keys(&rig.topic(), "id", Some(first.position)).next().await.unwrap().unwrap();
+    assert_eq!((after.keys, after.caught_up), (Vec::new(), true), "nothing has come since");
+    let error = topics.keys(&rig.topic(), "namee", None).next().await.unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::BadConfig && error.report().contains("there are id, name"), "{}", error.report());
+    let error = topics.keys("no-such-topic", "name", None).next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotPrepared, "{}", error.report());
     rig.node.shut_down().await;
 }
 

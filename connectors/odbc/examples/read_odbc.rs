@@ -1,6 +1,6 @@
 //! Reads a table through the connector to nothing and, beside it, by the driver alone: rows a second of both.
 //!
-//! `cargo run --release -p hub-connector-odbc --example read -- '<connection string>' <table>`
+//! `cargo run --release -p hub-connector-odbc --example read_odbc -- '<connection string>' <table>`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a program for measuring stops at once")]
 
 use std::time::Instant;
@@ -15,7 +15,7 @@ use serde_json::json;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (Some(string), Some(table)) = (arguments.next(), arguments.next()) else { panic!("usage: read <connection string> <table>") };
+    let (Some(string), Some(table)) = (arguments.next(), arguments.next()) else { panic!("usage: read_odbc <connection string> <table>") };
     for round in 1..=3 {
         let (alone, through) = (driver(&string, &table), connector(&string, &table).await);
         println!("round {round}: driver alone {alone:.0} rows/s, through the connector {through:.0} rows/s, ratio {:.3}", through / alone);
