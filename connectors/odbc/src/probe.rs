@@ -36,7 +36,8 @@ pub(crate) async fn probe(odbc: &Odbc) -> Result<Probe, SourceError> {
         Ok(probe) => Ok(probe),
         Err(error) => {
             let (code, remedy) = match error.kind() {
-                ErrorKind::Denied => ("login-refused", error.advice().map(str::to_owned)),
+                // What to do is in its words already.
+                ErrorKind::Denied => ("login-refused", None),
                 ErrorKind::BadConfig => ("driver-missing", Some(drivers())),
                 ErrorKind::Unreachable | ErrorKind::Throttled => {
                     ("unreachable", Some("mend server and port, or let the network pass".to_owned()))

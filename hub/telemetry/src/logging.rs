@@ -14,6 +14,9 @@ pub enum Format {
     Json,
 }
 
+/// Libraries that are never heard.
+const SILENT: &str = "odbc_api=off";
+
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -36,7 +39,7 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`] for a filter that does not parse, or a second call.
 pub fn init(format: Format, filter: &str) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(filter).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })?;
+    let filter = EnvFilter::try_new(whole(filter)).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Pretty => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
@@ -45,9 +48,25 @@ pub fn init(format: Format, filter: &str) -> Result<(), LoggingError> {
     .map_err(LoggingError::Installed)
 }
 
+/// The filter with those libraries silent that log what a driver says: it may quote values of rows, and errors tell it anyway.
+fn whole(filter: &str) -> String {
+    match filter {
+        "" => SILENT.to_owned(),
+        filter => format!("{SILENT},{filter}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_driver_says_is_not_logged_whatever_the_filter() {
+        for filter in ["", "debug", "hub=trace,warn"] {
+            let whole = EnvFilter::new(whole(filter)).to_string();
+            assert!(whole.contains(SILENT), "{whole}");
+        }
+    }
 
     #[test]
     fn a_filter_that_does_not_parse_is_named() {
