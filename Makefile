@@ -52,7 +52,7 @@ fmt: ## format the sources
 verify: lint test ## what CI runs
 
 bench: ## the figures of the hub, release build, against what the servers themselves can do
-	@$(STACK) up
+	@$(STACK) up mariadb
 	@deploy/local/claim.sh
 	cargo build --release -p hub-cli -p hub-tests-bench
 	$(CARGO_TARGET_DIR)/release/hub-bench run

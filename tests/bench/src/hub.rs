@@ -42,6 +42,16 @@ impl Process {
         Ok(kib * 1024.0 / 1e6)
     }
 
+    /// Resident megabytes now, and threads.
+    pub(crate) fn size(&self) -> Outcome<(f64, f64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let number = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<f64>().ok()
+        };
+        Ok((number("VmRSS").ok_or("no VmRSS")? * 1024.0 / 1e6, number("Threads").ok_or("no Threads")?))
+    }
+
     /// Asks it to end and waits.
     pub(crate) async fn stop(mut self) -> Outcome<()> {
         Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
@@ -78,30 +88,55 @@ pub(crate) fn binary() -> Outcome<PathBuf> {
 
 /// Starts `hub run` with the bench's configuration under a topic prefix.
 pub(crate) fn start(binary: &Path, prefix: &str) -> Outcome<Process> {
+    start_in(binary, &folder().join("config"), prefix)
+}
+
+/// Starts `hub run` with the configuration of a folder under a topic prefix.
+pub(crate) fn start_in(binary: &Path, config: &Path, prefix: &str) -> Outcome<Process> {
     let log = root().join(".local/logs/bench-hub.log");
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let mut command = Command::new(binary);
-    command.arg("run").arg(folder().join("config")).env("BENCH_PREFIX", prefix);
+    command.arg("run").arg(config).env("BENCH_PREFIX", prefix);
     Process::start(command, &log)
 }
 
-/// Published records of the bench's stream, as the hub says; 0 while it does not answer.
+/// Published records of all systems, as the hub says; 0 while it does not answer.
 pub(crate) async fn published() -> u64 {
-    status().await[0]["streams"]["public.item"]["published"].as_u64().unwrap_or(0)
+    let status = status().await;
+    let streams = status.as_array().into_iter().flatten().filter_map(|system| system["streams"].as_object());
+    streams.flat_map(serde_json::Map::values).filter_map(|stream| stream["published"].as_u64()).sum()
 }
 
-/// Waits until the hub follows the changes of its system.
+/// Waits until the hub follows the changes of all its systems.
 pub(crate) async fn wait_following(limit: Duration) -> Outcome<()> {
+    wait_states(limit, |state| state == "following").await
+}
+
+/// Waits until the hub has begun to read its source; says when it was seen to.
+pub(crate) async fn wait_reading(limit: Duration) -> Outcome<Instant> {
+    wait_states(limit, |state| state == "snapshot" || state == "following").await?;
+    Ok(Instant::now())
+}
+
+/// Waits until all systems, of which there is one at least, are in states of this kind.
+async fn wait_states(limit: Duration, wanted: fn(&str) -> bool) -> Outcome<()> {
     let started = Instant::now();
-    while status().await[0]["state"] != "following" {
+    loop {
+        let status = status().await;
+        let systems = status.as_array().map(Vec::as_slice).unwrap_or_default();
+        let others: Vec<_> = systems.iter().filter(|system| !system["state"].as_str().is_some_and(wanted)).collect();
+        if !systems.is_empty() && others.is_empty() {
+            return Ok(());
+        }
         if started.elapsed() > limit {
-            return Err(format!("the hub does not follow within {limit:?}; see .local/logs/bench-hub.log").into());
+            let tell = |system: &&serde_json::Value| format!("{} is {}: {}", system["system"], system["state"], system["error"]);
+            let told = others.first().map(tell).unwrap_or_default();
+            return Err(format!("{} systems do not come so far within {limit:?}; {told}; see .local/logs/bench-hub.log", others.len()).into());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(())
 }
 
 /// What the hub says of its systems; null while it does not answer.

@@ -6,6 +6,7 @@ mod loss;
 mod peers;
 mod report;
 mod source;
+mod sources;
 mod throughput;
 mod topic;
 
@@ -35,6 +36,15 @@ enum Command {
     Latency(RunOptions),
     /// Only the loss test: kill -9 at random moments.
     Loss(RunOptions),
+    /// Only the other kinds of sources, and many systems that are idle.
+    Sources {
+        /// How much is measured.
+        #[command(flatten)]
+        options: RunOptions,
+        /// Which of them; all unless named.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<sources::Source>,
+    },
 }
 
 /// How much is measured.
@@ -78,10 +88,12 @@ async fn run(command: Command) -> Outcome<bool> {
             throughput::run(&binary, options, &mut report).await?;
             latency::run(&binary, options, &mut report).await?;
             loss::run(&binary, options, &mut report).await?;
+            sources::run(&binary, options, &[], &mut report).await?;
         }
         Command::Peers(options) => peers::run(&binary, options, &mut report).await?,
         Command::Throughput(options) => throughput::run(&binary, options, &mut report).await?,
         Command::Latency(options) => latency::run(&binary, options, &mut report).await?,
+        Command::Sources { options, only } => sources::run(&binary, options, &only, &mut report).await?,
         Command::Loss(options) => loss::run(&binary, options, &mut report).await?,
     }
     report.finish(&hub::folder().join("results/latest.json"))

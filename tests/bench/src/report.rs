@@ -32,6 +32,8 @@ pub(crate) enum Goal {
     RatioAtMost(f64),
     /// The value is at most this.
     AtMost(f64),
+    /// The value is at least this.
+    AtLeast(f64),
     /// Only told.
     Told,
 }
@@ -50,6 +52,7 @@ impl Report {
             Goal::Ratio(least) => (format!("ratio >= {least}"), ratio.is_some_and(|ratio| ratio >= least)),
             Goal::RatioAtMost(most) => (format!("ratio <= {most:.4}"), ratio.is_some_and(|ratio| ratio <= most)),
             Goal::AtMost(most) => (format!("<= {most} {unit}"), value <= most),
+            Goal::AtLeast(least) => (format!(">= {least} {unit}"), value >= least),
             Goal::Told => (String::new(), true),
         };
         let figure = Figure { name: name.to_owned(), value, unit: unit.to_owned(), reference, ratio, goal: words, met };
