@@ -45,13 +45,17 @@ pub struct FileStream {
     /// The character around values of `csv` and `tsv`.
     #[serde(default = "defaults::quote")]
     pub quote: char,
-    /// The line of `csv` and `tsv` that holds the names of the columns, counted from 1; lines before it are left out. 0: there is none.
-    #[serde(default = "defaults::header")]
-    pub header: u64,
+    /// The line of `csv` and `tsv`, or the row of `xlsx`, that holds the names of the columns, counted from 1; what comes before it is
+    /// left out. 0: there is none. Unless given it is line 1, and in `xlsx` the first row that looks like one.
+    #[serde(default)]
+    pub header: Option<u64>,
+    /// The sheet of `xlsx` by its name or its number, counted from 1: the first visible one unless given.
+    #[serde(default)]
+    pub sheet: Option<SheetChoice>,
     /// Where the rows of `json` and `xml` are: `/data/items`, `/Envelope/Body/row`. Empty: the document itself.
     #[serde(default)]
     pub rows: String,
-    /// The columns of `fixed`, each with its place; of `csv` and `tsv` without a header, their names in order.
+    /// The columns of `fixed`, each with its place; of `csv`, `tsv` and `xlsx` without a header, their names in order.
     #[serde(default)]
     pub columns: Vec<FixedColumn>,
     /// The columns that identify a row. Needed by `whole`.
@@ -60,6 +64,16 @@ pub struct FileStream {
     /// What a file means.
     #[serde(default)]
     pub mode: Mode,
+}
+
+/// A sheet of a workbook.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SheetChoice {
+    /// By its place, from 1.
+    Number(usize),
+    /// By its name.
+    Name(String),
 }
 
 /// One column that no header names.
@@ -93,6 +107,9 @@ pub enum Format {
     Xml,
     /// Lines whose columns have fixed places.
     Fixed,
+    /// A workbook of Excel, XLSX or XLS.
+    #[serde(alias = "xls")]
+    Xlsx,
 }
 
 impl Format {
@@ -110,6 +127,7 @@ impl Format {
             Self::Ndjson => &[".ndjson", ".jsonl", ".json"],
             Self::Xml => &[".xml", ".edxml"],
             Self::Fixed => &[".txt", ".dat", ".fix"],
+            Self::Xlsx => &[".xlsx", ".xlsm", ".xls"],
         }
     }
 }
@@ -182,6 +200,11 @@ impl FilesConfig {
 }
 
 impl FileStream {
+    /// The line of the header in `csv` and `tsv`; 0 where there is none.
+    pub(crate) fn header_line(&self) -> u64 {
+        self.header.unwrap_or(1)
+    }
+
     fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, field: &'static str, message: &str| {
@@ -210,12 +233,16 @@ impl FileStream {
         fault(is_fixed && self.columns.is_empty(), "/columns", "is empty; `format: fixed` needs each column's name, start and width");
         let placeless = |column: &FixedColumn| column.start == 0 || column.width == 0;
         fault(is_fixed && self.columns.iter().any(placeless), "/columns", "start counts from 1 and width is at least 1");
-        let is_headless = is_delimited && self.header == 0;
+        let is_sheet = self.format == Format::Xlsx;
+        let is_headless = (is_delimited || is_sheet) && self.header == Some(0);
+        fault(self.header.is_some() && !is_delimited && !is_sheet, "/header", "is for `format: csv`, `tsv` and `xlsx` alone");
+        fault(self.sheet.is_some() && !is_sheet, "/sheet", "is for `format: xlsx` alone");
+        fault(self.sheet == Some(SheetChoice::Number(0)), "/sheet", "counts from 1");
         fault(is_headless && self.columns.is_empty(), "/columns", "is empty; without a header the columns need names");
         fault(
             !self.columns.is_empty() && !is_fixed && !is_headless,
             "/columns",
-            "is for `format: fixed`, or for `csv` and `tsv` with `header: 0`",
+            "is for `format: fixed`, or for `csv`, `tsv` and `xlsx` with `header: 0`",
         );
         let stray = self.key.iter().find(|key| !self.columns.iter().any(|column| column.name == **key));
         fault(!self.columns.is_empty() && stray.is_some(), "/key", "names a column that is not among `columns`");
@@ -235,9 +262,6 @@ mod defaults {
     }
     pub(super) fn quote() -> char {
         '"'
-    }
-    pub(super) fn header() -> u64 {
-        1
     }
 }
 

@@ -211,7 +211,7 @@ impl Files {
     /// The columns that are there before any file is: those of formats whose rows alone say which they have.
     fn columns(&self, name: &StreamName) -> Result<TextRows, SourceError> {
         Ok(match self.stream(name)?.format {
-            Format::Csv | Format::Tsv | Format::Fixed => TextRows::default(),
+            Format::Csv | Format::Tsv | Format::Fixed | Format::Xlsx => TextRows::default(),
             Format::Json | Format::Ndjson | Format::Xml => TextRows::new(&self.needed(name)?),
         })
     }

@@ -10,8 +10,9 @@ mod probe;
 mod reading;
 mod row;
 mod rows;
+mod sheet;
 mod taken;
 mod text;
 
-pub use config::{Encoding, FileStream, FilesConfig, FixedColumn, Format, Mode};
+pub use config::{Encoding, FileStream, FilesConfig, FixedColumn, Format, Mode, SheetChoice};
 pub use connector::Files;

@@ -9,7 +9,8 @@ use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, unique_nam
 use crate::config::{FileStream, FixedColumn, Format};
 use crate::lines::{Lines, delimiter};
 use crate::row::Row;
-use crate::text::{Text, content, open};
+use crate::sheet::Sheet;
+use crate::text::{Text, content, open, unpacked};
 
 /// Why reading a file ended.
 #[derive(Debug)]
@@ -39,8 +40,16 @@ impl Bad {
 }
 
 impl Trouble {
+    /// An error before the first row.
+    pub(crate) fn opening(error: io::Error) -> Self {
+        match Self::after(0, error) {
+            Self::Bad(bad) => Self::Bad(Bad { row: None, ..bad }),
+            other => other,
+        }
+    }
+
     /// An error of reading after so many rows.
-    fn after(rows: u64, error: io::Error) -> Self {
+    pub(crate) fn after(rows: u64, error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
                 Self::Bad(Bad { row: Some(rows + 1), column: None, why: error.to_string() })
@@ -71,12 +80,18 @@ enum Form {
     Fixed { lines: Lines, columns: Vec<FixedColumn> },
     Objects { lines: Lines },
     Document { rows: std::vec::IntoIter<Fields> },
+    Sheet { sheet: Sheet },
 }
 
 impl Rows {
     /// Begins to read a file.
     pub(crate) fn open(file: File, stream: &FileStream, document_mib: u64) -> Result<Self, Trouble> {
-        let text = open(file, stream.format, stream.encoding).map_err(|error| Trouble::after(0, error))?;
+        if stream.format == Format::Xlsx {
+            let file = unpacked(file, stream.format, document_mib).map_err(Trouble::opening)?;
+            let (sheet, names) = Sheet::open(file, stream, document_mib)?;
+            return Ok(Self::new(Form::Sheet { sheet }).with(names));
+        }
+        let text = open(file, stream.format, stream.encoding).map_err(Trouble::opening)?;
         let names: Vec<String> = stream.columns.iter().map(|column| column.name.clone()).collect();
         let mut rows = match stream.format {
             Format::Csv | Format::Tsv => return Self::delimited(Lines::new(text), stream, names),
@@ -90,9 +105,18 @@ impl Rows {
                 }
                 Self::new(Form::Document { rows: rows.into_iter() })
             }
+            Format::Xlsx => return Err(Trouble::Bad(Bad::whole("a workbook is no text"))),
         };
         names.iter().for_each(|name| _ = rows.place(name));
         Ok(rows)
+    }
+
+    /// The same with columns whose names a file gives, each under a name of its own.
+    fn with(mut self, names: Vec<String>) -> Self {
+        for name in names {
+            self.place(&unique_name(&name, |name| self.places.contains_key(name)));
+        }
+        self
     }
 
     fn new(form: Form) -> Self {
@@ -100,18 +124,18 @@ impl Rows {
     }
 
     fn delimited(mut lines: Lines, stream: &FileStream, mut names: Vec<String>) -> Result<Self, Trouble> {
-        let at_start = |error| Trouble::after(0, error);
+        let at_start = Trouble::opening;
         let quote = u8::try_from(stream.quote).unwrap_or(b'"');
         let delimiter = match (stream.format, stream.delimiter) {
             (Format::Tsv, _) => b'\t',
             (_, Some(given)) => u8::try_from(given).unwrap_or(b','),
-            (_, None) => delimiter(lines.peek().map_err(at_start)?, quote, stream.header),
+            (_, None) => delimiter(lines.peek().map_err(at_start)?, quote, stream.header_line()),
         };
         let mut row = Row::default();
-        for _ in 1..stream.header {
+        for _ in 1..stream.header_line() {
             lines.next_line(&mut row).map_err(at_start)?;
         }
-        if stream.header > 0 {
+        if stream.header_line() > 0 {
             if !lines.next_record(&mut row, delimiter, quote).map_err(at_start)? {
                 return Err(Trouble::Bad(Bad::whole("there is no header line")));
             }
@@ -121,11 +145,7 @@ impl Rows {
                 names.push(if name.is_empty() { format!("column_{}", cell + 1) } else { name.to_owned() });
             }
         }
-        let mut rows = Self::new(Form::Delimited { lines, delimiter, quote });
-        for name in names {
-            rows.place(&unique_name(&name, |name| rows.places.contains_key(name)));
-        }
-        Ok(rows)
+        Ok(Self::new(Form::Delimited { lines, delimiter, quote }).with(names))
     }
 
     fn place(&mut self, name: &str) -> usize {
@@ -144,7 +164,7 @@ impl Rows {
 
     /// Whether all columns are known from the start, so that one that is missing is a fault of the file.
     pub(crate) fn has_header(&self) -> bool {
-        matches!(self.form, Form::Delimited { .. } | Form::Fixed { .. })
+        matches!(self.form, Form::Delimited { .. } | Form::Fixed { .. } | Form::Sheet { .. })
     }
 
     /// Number of the row that was taken last, from 1.
@@ -199,6 +219,11 @@ impl Rows {
             Form::Document { rows } => {
                 let Some(fields) = rows.next() else { return Ok(false) };
                 self.spread(fields, row);
+            }
+            Form::Sheet { sheet } => {
+                if !sheet.next(row, &self.columns) {
+                    return Ok(false);
+                }
             }
         }
         self.number += 1;
@@ -256,12 +281,12 @@ fn fixed(line: &Row, columns: &[FixedColumn], row: &mut Row) -> bool {
 /// A whole document, up to a size.
 fn document(text: Text, document_mib: u64) -> Result<String, Trouble> {
     let (limit, mut bytes) = (document_mib << 20, Vec::new());
-    text.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Trouble::after(0, error))?;
+    text.take(limit + 1).read_to_end(&mut bytes).map_err(Trouble::opening)?;
     if bytes.len() as u64 > limit {
         return Err(Trouble::Bad(Bad::whole(format!(
             "the document is larger than document_mib, {document_mib} MiB; raise it, or have it delivered as ndjson"
         ))));
     }
     String::from_utf8(bytes)
-        .map_err(|error| Trouble::after(0, content(format!("the document is not in the encoding of the stream: {}", error.utf8_error()))))
+        .map_err(|error| Trouble::opening(content(format!("the document is not in the encoding of the stream: {}", error.utf8_error()))))
 }

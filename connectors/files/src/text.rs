@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use encoding_rs::{Decoder, UTF_16BE, UTF_16LE, WINDOWS_1258};
 use flate2::CrcReader;
@@ -26,6 +27,44 @@ pub(crate) fn open(mut file: File, format: Format, encoding: Encoding) -> io::Re
     decoded(bytes, encoding)
 }
 
+/// A file that is no text, unpacked where it is packed: by gzip, or as a member of an archive that is not itself of the format.
+pub(crate) fn unpacked(mut file: File, format: Format, document_mib: u64) -> io::Result<File> {
+    let mut first = Vec::with_capacity(4);
+    file.by_ref().take(4).read_to_end(&mut first)?;
+    file.seek(SeekFrom::Start(0))?;
+    let bytes: Text = match first.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(BufReader::with_capacity(128 << 10, file))),
+        [b'P', b'K', 3 | 5, 4 | 6] if !is_workbook(&file)? => member(file, format)?,
+        _ => {
+            file.seek(SeekFrom::Start(0))?;
+            return Ok(file);
+        }
+    };
+    let (limit, mut plain) = (document_mib << 20, spool()?);
+    if io::copy(&mut bytes.take(limit + 1), &mut plain)? > limit {
+        return Err(content(format!("it is larger than document_mib, {document_mib} MiB, when it is unpacked; raise it")));
+    }
+    plain.seek(SeekFrom::Start(0))?;
+    Ok(plain)
+}
+
+/// Whether an archive is what Excel writes.
+fn is_workbook(file: &File) -> io::Result<bool> {
+    let archive = ZipArchive::new(BufReader::new(file.try_clone()?)).map_err(unopened)?;
+    Ok(archive.index_for_name("[Content_Types].xml").is_some())
+}
+
+/// A file without a name, gone when it is closed. Only the hub's user may read it.
+pub(crate) fn spool() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("hub-files-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
 /// Whether a file is packed: it cannot grow then.
 pub(crate) fn is_packed(first: &[u8]) -> bool {
     first.starts_with(&[0x1f, 0x8b]) || first.starts_with(b"PK")
@@ -33,7 +72,7 @@ pub(crate) fn is_packed(first: &[u8]) -> bool {
 
 /// The first fitting member of a zip archive: one with an ending of the format, else the only one.
 fn member(mut file: File, format: Format) -> io::Result<Text> {
-    let mut archive = ZipArchive::new(BufReader::new(file.try_clone()?)).map_err(content)?;
+    let mut archive = ZipArchive::new(BufReader::new(file.try_clone()?)).map_err(unopened)?;
     let mut names = Vec::new();
     for place in 0..archive.len() {
         let member = archive.by_index_raw(place).map_err(content)?;
@@ -85,6 +124,10 @@ impl<R: Read> Read for Summed<R> {
 /// An error of a file's content.
 pub(crate) fn content(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+fn unopened(error: zip::result::ZipError) -> io::Error {
+    content(format!("the archive cannot be opened: {error}"))
 }
 
 /// Text as UTF-8. UTF-8 itself passes unchanged: what is wrong in it costs a row and not the file.

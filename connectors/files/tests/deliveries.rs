@@ -1,116 +1,20 @@
 //! Deliveries as they come in a province: late, half, twice, changed, packed, broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
 
+#[path = "support/desk.rs"]
+mod desk;
 #[path = "support/scratch.rs"]
 mod scratch;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hub_conformance::{Run, cell};
-use hub_connector_files::{Files, FilesConfig};
-use hub_sdk::model::{ChangeBatch, Checkpoint, StreamName, SystemName};
-use hub_sdk::{BatchLimits, Connector, Delivery, OpenContext, Probe, StreamRequest};
+use desk::Desk;
+use hub_conformance::Run;
+use hub_sdk::model::Checkpoint;
+use hub_sdk::{Connector, Probe};
 use serde_json::{Value, json};
-
-use scratch::{Scratch, deliver};
-
-/// A folder, one stream of it, and what a subscriber was told.
-struct Desk {
-    scratch: Scratch,
-    stream: Value,
-    columns: Vec<String>,
-    limits: BatchLimits,
-    every_s: f64,
-    checkpoint: Checkpoint,
-}
-
-impl Desk {
-    fn new(stream: Value) -> Self {
-        let limits = BatchLimits::default();
-        Self { scratch: Scratch::new(), stream, columns: Vec::new(), limits, every_s: 0.02, checkpoint: Checkpoint::empty() }
-    }
-
-    fn folder(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    fn put(&self, name: &str, text: impl AsRef<[u8]>) {
-        deliver(self.folder(), name, text.as_ref());
-    }
-
-    async fn connector(&self) -> Arc<Files> {
-        let config = json!({"folder": self.folder(), "every_s": self.every_s, "streams": {"s": self.stream}});
-        let config: FilesConfig = serde_json::from_value(config).unwrap();
-        let streams = vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: self.columns.clone() }];
-        let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("thu").unwrap(), streams) };
-        Arc::new(Files::open(config, context).await.unwrap_or_else(|error| panic!("{}", error.report())))
-    }
-
-    async fn run(&self) -> Run<Files> {
-        Run::start(&self.connector().await, &self.checkpoint)
-    }
-
-    /// Takes one delivery as durable; its changes as `operation key-and-cells`.
-    async fn take(&mut self, run: &mut Run<Files>) -> Vec<String> {
-        let delivery = run.next().await.unwrap();
-        self.checkpoint.merge(&delivery.checkpoint);
-        told(&delivery)
-    }
-
-    /// Takes deliveries until so many changes came.
-    async fn changes(&mut self, run: &mut Run<Files>, count: usize) -> Vec<String> {
-        let mut changes = Vec::new();
-        while changes.len() < count {
-            changes.extend(self.take(run).await);
-        }
-        changes
-    }
-
-    /// Takes deliveries until the first snapshot is whole.
-    async fn snapshot(&mut self, run: &mut Run<Files>) -> Vec<String> {
-        let mut changes = Vec::new();
-        loop {
-            let delivery = run.next().await.unwrap();
-            self.checkpoint.merge(&delivery.checkpoint);
-            changes.extend(told(&delivery));
-            if !delivery.completed.is_empty() {
-                return changes;
-            }
-        }
-    }
-
-    /// What one file alone gives.
-    async fn rows_of(stream: Value, name: &str, text: impl AsRef<[u8]>) -> Vec<String> {
-        let mut desk = Self::new(stream);
-        desk.put(name, text);
-        let mut run = desk.run().await;
-        let changes = desk.snapshot(&mut run).await;
-        run.shut().await;
-        changes
-    }
-
-    async fn probe(&self) -> Probe {
-        self.connector().await.probe().await.unwrap()
-    }
-
-    fn aside(&self, name: &str) -> String {
-        fs::read_to_string(self.folder().join("rejected").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-}
-
-fn told(delivery: &Delivery) -> Vec<String> {
-    let row = |batch: &ChangeBatch, row: usize| {
-        let cells: Vec<_> = (0..batch.rows.num_columns()).map(|column| cell(&batch.rows, column, row)).collect();
-        let fault = batch.faults.iter().find(|fault| fault.row as usize == row);
-        let fault = fault.map(|fault| format!(" !{} {}", fault.code, fault.message)).unwrap_or_default();
-        format!("{} {}{fault}", batch.ops[row].letter(), cells.join("|"))
-    };
-    delivery.batches.iter().flat_map(|batch| (0..batch.len()).map(|place| row(batch, place)).collect::<Vec<_>>()).collect()
-}
 
 fn append() -> Value {
     json!({"pattern": "*.csv", "key": ["id"]})
