@@ -1,0 +1,175 @@
+//! rustls in the modes of `tls.mode`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hub_sdk::{ErrorKind, SourceError};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::config::{TlsConfig, TlsMode};
+
+/// What a connection does about encryption.
+#[derive(Clone, Debug)]
+pub(crate) enum Encryption {
+    /// Never asks for it.
+    Never,
+    /// Asks, and goes on in clear where the server offers none.
+    IfOffered(Arc<ClientConfig>),
+    /// Asks, and fails where the server offers none.
+    Always(Arc<ClientConfig>),
+}
+
+/// Reads the CA file, where there is one, and prepares rustls.
+///
+/// # Errors
+/// [`ErrorKind::BadConfig`] where the CA file cannot be read or holds no certificate.
+pub(crate) fn encryption(tls: &TlsConfig, directory: &Path) -> Result<Encryption, SourceError> {
+    let check = match tls.mode {
+        TlsMode::Disable => return Ok(Encryption::Never),
+        TlsMode::Prefer => Check::Nothing,
+        TlsMode::Require if tls.ca.is_none() => Check::Nothing,
+        TlsMode::Require | TlsMode::VerifyCa => Check::Authority,
+        TlsMode::VerifyFull => Check::AuthorityAndName,
+    };
+    let provider = Arc::new(ring::default_provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match check {
+        Check::Nothing => Arc::new(Unchecked { provider: Arc::clone(&provider) }),
+        Check::Authority => Arc::new(AnyName { inner: by_authority(tls, directory, &provider)? }),
+        Check::AuthorityAndName => by_authority(tls, directory, &provider)?,
+    };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SourceError::new(ErrorKind::Defect, "preparing TLS").because(error))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    Ok(if tls.mode == TlsMode::Prefer { Encryption::IfOffered(config) } else { Encryption::Always(config) })
+}
+
+#[derive(Clone, Copy)]
+enum Check {
+    Nothing,
+    Authority,
+    AuthorityAndName,
+}
+
+fn by_authority(tls: &TlsConfig, directory: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, SourceError> {
+    let roots = match &tls.ca {
+        Some(file) => roots_of(&directory.join(file))?,
+        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+    };
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| SourceError::new(ErrorKind::BadConfig, "preparing to check the server's certificate").because(error))
+}
+
+fn roots_of(file: &Path) -> Result<RootCertStore, SourceError> {
+    let fail = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        SourceError::new(ErrorKind::BadConfig, format!("reading tls.ca {}", file.display()))
+            .because(cause)
+            .advise("give a PEM file with the authority's certificate, as the server's administrator has it")
+    };
+    let pem = std::fs::read(file).map_err(|error| fail(error.into()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| fail(error.to_string().into()))?;
+        roots.add(certificate).map_err(|error| fail(error.into()))?;
+    }
+    if roots.is_empty() {
+        return Err(fail("it holds no certificate".into()));
+    }
+    Ok(roots)
+}
+
+/// Accepts any certificate, as `prefer` and `require` do: against listeners, not against impostors.
+#[derive(Debug)]
+struct Unchecked {
+    provider: Arc<CryptoProvider>,
+}
+
+/// Checks the chain and not the name, as `verify-ca` does.
+#[derive(Debug)]
+struct AnyName {
+    inner: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        // webpki looks at the chain first: a wrong name is only told of a certificate that is otherwise good.
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
