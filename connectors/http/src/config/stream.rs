@@ -1,0 +1,491 @@
+//! One stream: its request, how an answer is read, and how changes are found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hub_sdk::Secret;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One stream: its request, how an answer is read, and how changes are found.
+///
+/// In `path`, `query`, `headers` and bodies these stand for values: `{page}` `{offset}` `{size}` `{cursor}` (paging), `{since}` (watermark),
+/// `{key}` `{key.column}` (look-up, push), `{ticket}` (push), `{token}` (session). They are escaped as their place asks for. A query parameter, header,
+/// form field or JSON member that is nothing but a placeholder without a value is left out.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpStream {
+    /// Path below `base_url`: `/dmdc/1.0/AllCategory`.
+    pub path: String,
+    /// The method. `POST` where there is a body, else `GET`.
+    #[serde(default)]
+    pub method: Option<Method>,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Headers of this request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// A JSON body. A text that is nothing but `{page}`, `{offset}` or `{size}` becomes a number.
+    #[serde(default)]
+    pub json: Option<Value>,
+    /// An XML body, such as a SOAP envelope.
+    #[serde(default)]
+    pub xml: Option<String>,
+    /// A body of form fields.
+    #[serde(default)]
+    pub form: Option<BTreeMap<String, String>>,
+    /// What answers hold.
+    #[serde(default)]
+    pub format: Format,
+    /// Where the rows are: `/data/items`, `/Envelope/Body/Response/row`. Empty: the document itself.
+    #[serde(default)]
+    pub rows: String,
+    /// The columns that identify a row.
+    pub key: Vec<String>,
+    /// What an answer that succeeded says, where the status is not enough: `{path: /error_code, equals: "00"}`.
+    #[serde(default)]
+    pub success: Option<Rule>,
+    /// How a list goes on. Left out: it is one answer.
+    #[serde(default)]
+    pub paging: Option<Paging>,
+    /// How changes are found.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Seconds between two looks at this stream. Left out: `every_s` of the system.
+    #[serde(default)]
+    pub every_s: Option<f64>,
+    /// Share of the known rows, per cent, that may be absent at once. More of them stop the stream: a list that is suddenly short is more often an
+    /// error than a change. 100 allows everything; fewer than 20 known rows are not guarded.
+    #[serde(default = "shrink_guard")]
+    pub shrink_guard: u8,
+}
+
+/// One request beside that of a stream.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Path below `base_url`, or an address of its own.
+    pub path: String,
+    /// The method. `POST` where there is a body, else `GET`.
+    #[serde(default)]
+    pub method: Option<Method>,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Headers of this request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// A JSON body.
+    #[serde(default)]
+    pub json: Option<Value>,
+    /// An XML body, such as a SOAP envelope.
+    #[serde(default)]
+    pub xml: Option<String>,
+    /// A body of form fields.
+    #[serde(default)]
+    pub form: Option<BTreeMap<String, String>>,
+    /// What its answer holds.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Sends a body.
+    Post,
+    /// Sends a body.
+    Put,
+}
+
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// JSON.
+    #[default]
+    Json,
+    /// XML, SOAP among it. Names are without their prefixes.
+    Xml,
+}
+
+/// What a place of an answer says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Where: `/error_code`, `/Envelope/Body/Response/@status`.
+    pub path: String,
+    /// One word, or a list of those that are as good: `"00"`, `[done, refused]`. Numbers are compared as they are written.
+    pub equals: Words,
+}
+
+/// One word or several; numbers and truth values as they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "Written")]
+#[schemars(with = "Written")]
+pub struct Words(pub Vec<String>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Written {
+    One(Word),
+    Many(Vec<Word>),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
+    Truth(bool),
+    Number(serde_json::Number),
+}
+
+impl From<Written> for Words {
+    fn from(written: Written) -> Self {
+        let text = |word| match word {
+            Word::Text(text) => text,
+            Word::Truth(truth) => truth.to_string(),
+            Word::Number(number) => number.to_string(),
+        };
+        Self(match written {
+            Written::One(word) => vec![text(word)],
+            Written::Many(words) => words.into_iter().map(text).collect(),
+        })
+    }
+}
+
+impl Rule {
+    /// Whether what stands at its place is one of its words.
+    pub(crate) fn holds(&self, found: Option<&str>) -> bool {
+        found.is_some_and(|found| self.equals.0.iter().any(|word| word == found))
+    }
+}
+
+/// How a list goes on.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Paging {
+    /// Pages that are counted.
+    Page(ByPage),
+    /// Rows that are skipped.
+    Offset(ByOffset),
+    /// A word in each answer that the next request carries.
+    Cursor(ByCursor),
+    /// The header `Link: <…>; rel="next"`.
+    Link(ByLink),
+    /// An address in each answer.
+    Next(ByNext),
+}
+
+/// Pages that are counted. The list ends with a page that has fewer rows than `size`, or none.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByPage {
+    /// Query parameter of the page. Left out: `{page}` stands somewhere.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// Number of the first page.
+    #[serde(default = "one")]
+    pub first: u64,
+    /// Rows of a full page. Left out: only a page without rows ends the list, or `pages`.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// Query parameter of the size. Left out: `{size}` may stand somewhere.
+    #[serde(default)]
+    pub size_param: Option<String>,
+    /// Where an answer says how many pages there are.
+    #[serde(default)]
+    pub pages: Option<String>,
+}
+
+/// Rows that are skipped. The list ends with a page that has fewer rows than `size`, or none.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByOffset {
+    /// Query parameter of the offset. Left out: `{offset}` stands somewhere.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// Rows of a full page.
+    pub size: u64,
+    /// Query parameter of the size. Left out: `{size}` may stand somewhere.
+    #[serde(default)]
+    pub size_param: Option<String>,
+    /// Where an answer says how many rows there are in all; it ends the list too.
+    #[serde(default)]
+    pub total: Option<String>,
+}
+
+/// A word in each answer that the next request carries. An answer without it ends the list.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByCursor {
+    /// Where it is in an answer: `/paging/next`.
+    pub path: String,
+    /// Query parameter that carries it. Left out: `{cursor}` stands somewhere.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// What an answer says while there is more, where the last one has a cursor too: `{path: /has_more, equals: true}`.
+    #[serde(default)]
+    pub more: Option<Rule>,
+}
+
+/// The header `Link: <…>; rel="next"`. An answer without it ends the list.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByLink {}
+
+/// An address in each answer, whole or relative. An answer without it ends the list. It must be of the same host, for requests carry the login.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByNext {
+    /// Where it is: `/links/next`.
+    pub path: String,
+}
+
+/// How changes are found.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mode {
+    /// Each look reads the whole list; what differs from what was told is created, updated and deleted.
+    #[default]
+    Whole,
+    /// Each look reads the rows that changed since the last one.
+    Watermark(Watermark),
+    /// Each key is asked for by a request of its own.
+    Lookup(Box<Lookup>),
+    /// Each key is submitted once, and asked after until it is done.
+    Push(Box<Push>),
+}
+
+/// Rows that changed since the last look. `{since}` stands for that time.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Watermark {
+    /// The column that grows whenever its row changes. Left out: the time of the look by the hub's clock.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// How it is written: `%Y-%m-%dT%H:%M:%S%.f` (and the like), `number`, or `text` that sorts as it is.
+    #[serde(default = "format")]
+    pub format: String,
+    /// How `{since}` is written, where that is not `format`.
+    #[serde(default)]
+    pub send_format: Option<String>,
+    /// Query parameter that carries `{since}`. Left out: it stands somewhere.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// What `{since}` is at the first look. Left out: it has no value then.
+    #[serde(default)]
+    pub start: Option<String>,
+    /// Seconds (steps of a number) that a look goes back behind the watermark, for changes that become visible late.
+    #[serde(default)]
+    pub overlap_s: u64,
+    /// Seconds between looks that read everything without `{since}`, so that deletes are found. Left out: never.
+    #[serde(default)]
+    pub full_every_s: Option<f64>,
+}
+
+/// Each key is asked for by a request of its own. `{key}` stands for it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Where keys come from.
+    pub keys: Keys,
+    /// The column that receives the key, whether the answer has it or not; one of `key`. Left out: the first of `key`.
+    #[serde(default)]
+    pub key_column: Option<String>,
+    /// Seconds after which a key that was found is asked for again; before that never.
+    #[serde(default = "month_s")]
+    pub ttl_s: f64,
+    /// Seconds after which a key that was not found is asked for again; before that never.
+    #[serde(default = "day_s")]
+    pub negative_ttl_s: f64,
+    /// What an answer says that knows nothing of the key. 404 and an answer without rows say so too.
+    #[serde(default)]
+    pub missing: Option<Rule>,
+    /// Requests of this stream within any 60 seconds.
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    /// Requests of this stream of one day.
+    #[serde(default)]
+    pub per_day: Option<u32>,
+    /// Keys that are remembered at most; more stop the stream. About 150 bytes each.
+    #[serde(default = "max_keys")]
+    pub max_keys: usize,
+}
+
+/// Each key is submitted once, and asked after until it is done. The stream's own request asks after it: `{ticket}` stands for what the submission was answered.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// Where keys come from.
+    pub keys: Keys,
+    /// The column that receives the key; one of `key`. Left out: the first of `key`.
+    #[serde(default)]
+    pub key_column: Option<String>,
+    /// What is submitted.
+    pub submit: Submit,
+    /// What an answer says that is the last one: `{path: /status, equals: [done, refused]}`.
+    pub done: Rule,
+    /// Seconds between two questions after one ticket.
+    #[serde(default = "minute_s")]
+    pub poll_s: f64,
+    /// Seconds after which a ticket that is not done is given up; its key becomes a row at fault.
+    #[serde(default = "month_s")]
+    pub give_up_s: f64,
+    /// Requests of this stream within any 60 seconds.
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    /// Requests of this stream of one day.
+    #[serde(default)]
+    pub per_day: Option<u32>,
+    /// Keys that are remembered at most; more stop the stream.
+    #[serde(default = "max_keys")]
+    pub max_keys: usize,
+}
+
+/// What is submitted. `{key}` and `{key.column}` stand for the key, `{submission}` for a word that is the same whenever the same key is submitted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submit {
+    /// The request. A header such as `Idempotency-Key: "{submission}"` lets the service see a submission that is made twice.
+    pub request: Request,
+    /// Where the ticket is in the answer: `/ticket`.
+    pub ticket: String,
+    /// What the answer of a submission that is accepted says.
+    #[serde(default)]
+    pub success: Option<Rule>,
+}
+
+/// Where keys come from.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Keys {
+    /// A field of the records of a canonical topic of this hub.
+    Topic(TopicOfKeys),
+    /// A SELECT on a PostgreSQL; its first column is the key, and `{key.column}` stands for the others.
+    Sql(SqlKeys),
+}
+
+/// A field of the records of a canonical topic.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicOfKeys {
+    /// The topic.
+    pub name: String,
+    /// The field.
+    pub field: String,
+}
+
+/// A SELECT on a PostgreSQL.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlKeys {
+    /// Name or address of the server.
+    pub host: String,
+    /// Its port.
+    #[serde(default = "port")]
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The account, which needs SELECT alone.
+    pub user: String,
+    /// Its password.
+    #[serde(default)]
+    pub password: Secret,
+    /// The SELECT. Columns are handed over as text.
+    pub query: String,
+    /// Whether the connection is encrypted.
+    #[serde(default)]
+    pub tls: SqlTls,
+    /// PEM file with the authorities that may sign its certificate. Left out: the public ones.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Seconds between two readings of the list.
+    #[serde(default = "minute_s")]
+    pub every_s: f64,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SqlTls {
+    /// In clear.
+    Disable,
+    /// Encrypted, with a certificate that is checked.
+    #[default]
+    VerifyFull,
+}
+
+impl HttpStream {
+    /// Its own request.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            path: self.path.clone(),
+            method: self.method,
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            json: self.json.clone(),
+            xml: self.xml.clone(),
+            form: self.form.clone(),
+            format: self.format,
+        }
+    }
+
+    /// The column that receives the key of a look-up or push.
+    pub(crate) fn key_column(&self) -> Option<&str> {
+        let named = match &self.mode {
+            Mode::Lookup(lookup) => lookup.key_column.as_deref(),
+            Mode::Push(push) => push.key_column.as_deref(),
+            Mode::Whole | Mode::Watermark(_) => return None,
+        };
+        named.or(self.key.first().map(String::as_str))
+    }
+
+    /// Where its keys come from.
+    pub(crate) fn keys(&self) -> Option<&Keys> {
+        match &self.mode {
+            Mode::Lookup(lookup) => Some(&lookup.keys),
+            Mode::Push(push) => Some(&push.keys),
+            Mode::Whole | Mode::Watermark(_) => None,
+        }
+    }
+
+    /// Requests of this stream within a minute and a day.
+    pub(crate) fn budget(&self) -> (Option<u32>, Option<u32>) {
+        match &self.mode {
+            Mode::Lookup(lookup) => (lookup.per_minute, lookup.per_day),
+            Mode::Push(push) => (push.per_minute, push.per_day),
+            Mode::Whole | Mode::Watermark(_) => (None, None),
+        }
+    }
+}
+
+fn shrink_guard() -> u8 {
+    50
+}
+fn one() -> u64 {
+    1
+}
+fn format() -> String {
+    "%Y-%m-%dT%H:%M:%S%.f".to_owned()
+}
+fn minute_s() -> f64 {
+    60.0
+}
+fn day_s() -> f64 {
+    86_400.0
+}
+fn month_s() -> f64 {
+    30.0 * 86_400.0
+}
+fn max_keys() -> usize {
+    1_000_000
+}
+fn port() -> u16 {
+    5432
+}

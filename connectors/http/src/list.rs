@@ -1,0 +1,267 @@
+//! Follows a list: the whole of it against what was told, or the rows that changed since a watermark.
+
+use std::collections::HashSet;
+
+use hub_sdk::model::{Checkpoint, Op};
+use hub_sdk::records::Fields;
+use hub_sdk::{Known, Look, Noted, now_micros};
+use serde_json::{Value, json};
+
+use crate::caller::Ask;
+use crate::config::{Mode, Request, Watermark};
+use crate::follower::{Ended, Follower, list_answer};
+use crate::mark::{Mark, clock};
+use crate::paging::{Page, Pages, list_request};
+use crate::rows::{Fault, digest_of, key_of, page_digest};
+use crate::site::unix_s;
+use crate::template::Values;
+
+/// Known rows below which a list may shrink as it likes.
+const GUARDED: usize = 20;
+/// Rows at fault that are remembered, so that each look does not reject them anew.
+const REMEMBERED: usize = 10_000;
+
+/// Follows a list.
+pub(crate) struct List {
+    pub(crate) follower: Follower,
+    pub(crate) known: Known,
+    state: State,
+    partition: String,
+    request: Request,
+    rejected: HashSet<u64>,
+}
+
+/// How far the list was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    /// Whether the first snapshot is told.
+    is_complete: bool,
+    mark: Option<Mark>,
+    /// When everything was read last, seconds since 1970.
+    full_at: i64,
+}
+
+impl State {
+    fn restore(value: &Value) -> Self {
+        Self {
+            is_complete: value.get("complete").and_then(Value::as_bool).unwrap_or(false),
+            mark: value.get("mark").and_then(Mark::restore),
+            full_at: value.get("full_at").and_then(Value::as_i64).unwrap_or(0),
+        }
+    }
+
+    fn save(&self) -> Value {
+        json!({"complete": self.is_complete, "mark": self.mark.as_ref().map(Mark::save), "full_at": self.full_at})
+    }
+}
+
+impl List {
+    /// Goes on after a checkpoint.
+    ///
+    /// # Errors
+    /// In words: the checkpoint was written by something else.
+    pub(crate) fn new(follower: Follower, from: &Checkpoint) -> Result<Self, String> {
+        let partition = format!("list/{}", follower.name);
+        Ok(Self {
+            known: Known::restore(from, &follower.name)?,
+            state: from.get(&partition).map(State::restore).unwrap_or_default(),
+            request: list_request(&follower.stream),
+            rejected: HashSet::new(),
+            partition,
+            follower,
+        })
+    }
+
+    /// Looks again and again, until an error or until nobody receives.
+    pub(crate) async fn run(mut self) -> Result<(), Ended> {
+        let mut is_following = false;
+        loop {
+            if let Err(ended) = self.look().await {
+                return Err(self.follower.end(ended).await);
+            }
+            if !is_following {
+                is_following = true;
+                self.follower.say_following().await?;
+            }
+            let every = self.follower.caller.config.every(&self.follower.stream);
+            self.follower.outlet.pause(every).await?;
+        }
+    }
+
+    fn watermark(&self) -> Option<Watermark> {
+        match &self.follower.stream.mode {
+            Mode::Watermark(watermark) => Some(watermark.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a look reads everything there is.
+    fn is_whole(&self, watermark: Option<&Watermark>) -> bool {
+        let Some(watermark) = watermark else { return true };
+        #[allow(clippy::cast_possible_truncation, reason = "a number of seconds")]
+        let is_due = watermark.full_every_s.is_some_and(|every| unix_s() - self.state.full_at >= every as i64);
+        is_due || (!self.state.is_complete && watermark.start.is_none())
+    }
+
+    /// One look at the list.
+    async fn look(&mut self) -> Result<(), Ended> {
+        let stream = std::sync::Arc::clone(&self.follower.stream);
+        let watermark = self.watermark();
+        let is_whole = self.is_whole(watermark.as_ref());
+        let (began, before) = (now_micros(), self.known.len());
+        let mut look = self.follower.looks.begin();
+        let mut mark = self.state.mark.clone();
+        let mut pages = Pages::new(stream.paging.as_ref());
+        self.known.begin_look();
+        loop {
+            let mut values = Values::default();
+            pages.set(&mut values);
+            if let Some(watermark) = watermark.as_ref().filter(|_| !is_whole)
+                && let Some(since) = self.state.mark.as_ref().map(|mark| mark.since(watermark)).or_else(|| watermark.start.clone())
+            {
+                values.set("since", since);
+            }
+            let (name, budget) = (&self.follower.name, self.follower.budget());
+            let ask = Ask { stream: name, request: &self.request, values: &values, next: pages.next.as_ref(), budget };
+            let answer = self.follower.caller.ask(&ask, &self.follower.trail).await.map_err(|error| error.of(name.clone()))?;
+            let places = pages.places();
+            let (rows, places) = list_answer(&answer, name, &stream, &places).await?;
+            if !is_whole {
+                // A row that changes while pages are read comes twice: both states are told.
+                self.known.begin_look();
+            }
+            let page = Page { answer: &answer, rows: rows.len() as u64, digest: page_digest(&rows), places: &places };
+            let has_more = pages.advance(&page, &self.follower.caller.base).map_err(|why| self.follower.broken(why, "mend `paging`"))?;
+            drop(answer);
+            self.page(&rows, watermark.as_ref(), &mut mark, &mut look).await?;
+            if !has_more {
+                break;
+            }
+        }
+        if is_whole {
+            self.delete_absent(before, &mut look).await?;
+        }
+        self.close(watermark.as_ref(), mark, began, is_whole, &mut look).await
+    }
+
+    /// Compares the rows of a page, and hands over what is full.
+    async fn page(
+        &mut self,
+        rows: &[Fields],
+        watermark: Option<&Watermark>,
+        mark: &mut Option<Mark>,
+        look: &mut Look,
+    ) -> Result<(), Ended> {
+        for (place, row) in rows.iter().enumerate() {
+            self.compare(row, &rows[..place], watermark.is_some());
+            if let Some(watermark) = watermark
+                && let Some(field) = &watermark.field
+            {
+                let value = row.iter().find(|(name, _)| name == field).and_then(|(_, value)| value.as_deref());
+                let found = value.and_then(|value| Mark::parse(value, &watermark.format));
+                *mark = mark.take().max(found);
+            }
+            if self.follower.telling.is_full(self.follower.limits) {
+                self.flush(look).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, row: &Fields, before: &[Fields], keeps_last: bool) {
+        let stream = std::sync::Arc::clone(&self.follower.stream);
+        let new = if self.state.is_complete { Op::Create } else { Op::Read };
+        let digest = digest_of(row);
+        let key = match key_of(row, &stream.key) {
+            Ok(key) => key,
+            Err(column) => {
+                let message = "it has no value in a column of its key".to_owned();
+                return self.reject(row, digest, Fault { code: "key-missing", column: Some(column.to_owned()), message });
+            }
+        };
+        match self.known.note(&key, digest) {
+            Noted::Same => {}
+            Noted::New => self.follower.telling.tell(new, row, None),
+            Noted::Changed => self.follower.telling.tell(Op::Update, row, None),
+            Noted::Twice if keeps_last => {
+                // The later state counts: it may be the only look that sees it.
+                self.known.forget(&key);
+                self.known.note(&key, digest);
+                self.follower.telling.tell(Op::Update, row, None);
+            }
+            Noted::Twice if before.iter().any(|other| key_of(other, &stream.key).is_ok_and(|other| other == key)) => {
+                let message = "a row before it on the same page has the same key".to_owned();
+                self.reject(row, digest, Fault { code: "key-twice", column: None, message });
+            }
+            // Moved onto a later page while pages were read: the next look sees its last state.
+            Noted::Twice => {}
+        }
+    }
+
+    /// Tells a row at fault, unless a look before has told it.
+    fn reject(&mut self, row: &Fields, digest: u64, fault: Fault) {
+        if self.rejected.len() >= REMEMBERED {
+            self.rejected.clear();
+        }
+        if self.rejected.insert(digest) {
+            let new = if self.state.is_complete { Op::Create } else { Op::Read };
+            self.follower.telling.tell(new, row, Some(fault));
+        }
+    }
+
+    async fn delete_absent(&mut self, before: usize, look: &mut Look) -> Result<(), Ended> {
+        let absent = self.known.absent();
+        let guard = usize::from(self.follower.stream.shrink_guard);
+        if before >= GUARDED && absent.len() * 100 > guard * before {
+            // What was told of this look stands; only the deletes wait.
+            self.flush(look).await?;
+            let why = format!("{} of {before} known rows are absent from the list, more than {guard} per cent", absent.len());
+            let advice = "see whether the list is right; if it is, set `shrink_guard: 100` until it was read";
+            return Err(self.follower.broken(why, advice).into());
+        }
+        for key in absent {
+            self.known.forget(&key);
+            self.follower.telling.delete(&key);
+            if self.follower.telling.is_full(self.follower.limits) {
+                self.flush(look).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the rows that wait with what subscribers know by then.
+    async fn flush(&mut self, look: &mut Look) -> Result<(), Ended> {
+        let mut delivery = self.follower.delivery(look)?;
+        self.known.save(&mut delivery.checkpoint);
+        self.follower.deliver(delivery).await
+    }
+
+    /// Ends a look that read all its pages.
+    async fn close(
+        &mut self,
+        watermark: Option<&Watermark>,
+        mark: Option<Mark>,
+        began: i64,
+        is_whole: bool,
+        look: &mut Look,
+    ) -> Result<(), Ended> {
+        let mut delivery = self.follower.delivery(look)?;
+        self.known.save(&mut delivery.checkpoint);
+        let by_clock = watermark.filter(|watermark| watermark.field.is_none());
+        let mark = match by_clock {
+            Some(watermark) => Some(clock(began, watermark, self.follower.caller.config.rate.utc_offset_h)),
+            None => mark,
+        };
+        let full_at = if is_whole && watermark.is_some() { began.div_euclid(1_000_000) } else { self.state.full_at };
+        let state = State { is_complete: true, mark, full_at };
+        if !self.state.is_complete {
+            delivery.completed.push(self.follower.name.clone());
+        }
+        if state != self.state {
+            delivery.checkpoint.set(self.partition.clone(), state.save());
+            self.state = state;
+        }
+        self.follower.board.looked(&self.follower.name, self.known.len(), 0);
+        self.follower.deliver(delivery).await
+    }
+}

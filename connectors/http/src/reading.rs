@@ -1,0 +1,94 @@
+//! Reads a stream outside of a capture: samples, scans, and the first page for a probe.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hub_sdk::model::{Checkpoint, Op, StreamName};
+use hub_sdk::records::Fields;
+use hub_sdk::{BatchLimits, Delivery, ErrorKind, KeyTopics, Looks, Outlet, SourceError};
+
+use crate::caller::{Ask, Caller};
+use crate::config::{HttpStream, Mode};
+use crate::follower::list_answer;
+use crate::paging::{Page, Pages, list_request};
+use crate::rows::{Telling, key_of, page_digest};
+use crate::site::Budget;
+use crate::template::Values;
+use crate::trail::Trail;
+
+/// Pages that a sample reads at most.
+const PAGES: usize = 3;
+
+/// A reading of one stream.
+pub(crate) struct Reading {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) name: StreamName,
+    pub(crate) stream: Arc<HttpStream>,
+    pub(crate) topics: Option<Arc<dyn KeyTopics>>,
+    pub(crate) directory: PathBuf,
+}
+
+impl Reading {
+    /// Rows of the first pages.
+    pub(crate) async fn sample(&self, rows: usize) -> Result<Vec<Fields>, SourceError> {
+        let mut found = Vec::new();
+        let mut pages = Pages::new(self.stream.paging.as_ref());
+        for _ in 0..PAGES {
+            let (page, has_more) = self.page(&mut pages).await?;
+            found.extend(page);
+            if !has_more || found.len() >= rows {
+                break;
+            }
+        }
+        found.truncate(rows);
+        Ok(found)
+    }
+
+    /// Every row once, as reads without a checkpoint.
+    pub(crate) async fn scan(&self, mut telling: Telling, limits: BatchLimits, outlet: Outlet) -> Result<(), SourceError> {
+        if !matches!(self.stream.mode, Mode::Whole | Mode::Watermark(_)) {
+            let why = "its rows are had by key alone, and each answer costs a request; read what is published instead";
+            return Err(SourceError::new(ErrorKind::BadConfig, "reading all rows of a stream").because(why).of(self.name.clone()));
+        }
+        let mut look = Looks::restore(&Checkpoint::empty(), &self.name).begin();
+        let mut pages = Pages::new(self.stream.paging.as_ref());
+        let mut seen = HashSet::new();
+        loop {
+            let (rows, has_more) = self.page(&mut pages).await?;
+            for (place, row) in rows.iter().enumerate() {
+                if key_of(row, &self.stream.key).is_ok_and(|key| seen.insert(key)) {
+                    telling.tell(Op::Read, row, None);
+                }
+                let is_last = place + 1 == rows.len();
+                if telling.is_full(limits) || (is_last && !telling.is_empty()) {
+                    let batches = telling.batches(&self.name, &mut look);
+                    let batches = batches.map_err(|error| SourceError::new(ErrorKind::Defect, "reading all rows").because(error))?;
+                    if outlet.deliver(Delivery::new(batches, Checkpoint::empty())).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            if !has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next page, and whether there is one behind it.
+    pub(crate) async fn page(&self, pages: &mut Pages<'_>) -> Result<(Vec<Fields>, bool), SourceError> {
+        let (request, mut values) = (list_request(&self.stream), Values::default());
+        pages.set(&mut values);
+        let budget = Budget::default();
+        let ask = Ask { stream: &self.name, request: &request, values: &values, next: pages.next.as_ref(), budget };
+        let answer = self.caller.ask(&ask, &Trail::default()).await.map_err(|error| error.of(self.name.clone()))?;
+        let places = pages.places();
+        let (rows, places) = list_answer(&answer, &self.name, &self.stream, &places).await?;
+        let page = Page { answer: &answer, rows: rows.len() as u64, digest: page_digest(&rows), places: &places };
+        let broken = |why: String| {
+            SourceError::new(ErrorKind::StreamBroken, "reading an answer").because(why).advise("mend `paging`").of(self.name.clone())
+        };
+        let has_more = pages.advance(&page, &self.caller.base).map_err(broken)?;
+        Ok((rows, has_more))
+    }
+}
