@@ -33,7 +33,9 @@ impl Figures {
     pub(crate) fn keys(&self, remembered: u64, forgotten: u64) {
         self.keys.store(remembered, Ordering::Relaxed);
         if forgotten > 0 && self.forgotten.swap(forgotten, Ordering::Relaxed) == 0 {
-            tracing::warn!("more requests came within the window than keys are remembered: raise `idempotency.keys`, or the oldest may come twice");
+            tracing::warn!(
+                "more requests came within the window than keys are remembered: raise `idempotency.keys`, or the oldest may come twice"
+            );
         }
     }
 

@@ -281,10 +281,7 @@ mod tests {
         let rows = builder.finish().unwrap();
         let judged: Vec<_> = rows.iter().map(|(row, _)| (row.op, row.fault.as_ref().map(|fault| fault.code))).collect();
         let (missing, unknown, unkeyed) = (Some("key-missing"), Some("op-unknown"), Some("idempotency-missing"));
-        assert_eq!(
-            judged,
-            [(Op::Delete, None), (Op::Update, None), (Op::Create, missing), (Op::Create, unknown), (Op::Create, unkeyed)]
-        );
+        assert_eq!(judged, [(Op::Delete, None), (Op::Update, None), (Op::Create, missing), (Op::Create, unknown), (Op::Create, unkeyed)]);
         assert_eq!(rows.rows[0].key, rows.rows[1].key);
         assert_ne!(rows.rows[0].key, rows.rows[3].key);
     }

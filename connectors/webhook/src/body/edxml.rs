@@ -125,7 +125,9 @@ fn references_of(references: Vec<Fields>, attached: Vec<Attached>, contents: &mu
                 told.push(kept(&id, name, media_type, one.content, contents));
             }
             // It may come another way; nothing of what was sent is lost.
-            None => told.push(json!({"content_id": id, "name": name, "content_type": media_type, "size": null, "sha256": null, "path": null})),
+            None => {
+                told.push(json!({"content_id": id, "name": name, "content_type": media_type, "size": null, "sha256": null, "path": null}))
+            }
         }
     }
     for one in attached.into_iter().flatten() {
