@@ -12,7 +12,7 @@ use hub_sdk::{BatchLimits, Delivery, ErrorKind, Known, Look, Looks, Outlet, Shut
 use crate::board::{Board, Waiting};
 use crate::config::{FileStream, FilesConfig, Mode};
 use crate::folder::{Entry, classified, digests, list, modified, set_aside};
-use crate::reading::{Held, Reading, Slice, Start};
+use crate::reading::{Held, Manner, Reading, Slice};
 use crate::rows::{Bad, Trouble};
 use crate::taken::{Files, Refused, State, Taken};
 use crate::text::is_packed;
@@ -194,11 +194,9 @@ impl Follower {
 
     async fn read(&mut self, mut opened: Opened, told: u64, look: &mut Look) -> Result<(), Ended> {
         let held = self.held.take().ok_or_else(|| self.defect("two files of a stream are read at once"))?;
-        let start = Start { told, is_snapshot: !self.files.is_complete };
         let file = opened.file.try_clone().map_err(|error| self.unreachable(error))?;
-        let (name, stream, needed, limit) =
-            (opened.entry.name.clone(), Arc::clone(&self.stream), self.needed.clone(), self.config.document_mib);
-        let mut reading = match blocking(move || Reading::open(file, &name, &stream, limit, &needed, held, start)).await? {
+        let (name, manner) = (opened.entry.name.clone(), self.manner(told));
+        let mut reading = match blocking(move || Reading::open(file, &name, manner, held)).await? {
             Ok(reading) => reading,
             Err((held, trouble)) => {
                 self.held = Some(held);
@@ -239,10 +237,20 @@ impl Follower {
         }
     }
 
+    fn manner(&self, told: u64) -> Manner {
+        Manner {
+            stream: Arc::clone(&self.stream),
+            needed: self.needed.clone(),
+            document_mib: self.config.document_mib,
+            told,
+            is_snapshot: !self.files.is_complete,
+        }
+    }
+
     async fn delete_absent(&mut self, reading: &mut Reading, opened: &Opened, rows: u64, look: &mut Look) -> Result<(), Ended> {
         let absent = reading.held.known.absent();
         let identity = reading.identity();
-        let schema = reading.held.text.schema();
+        let schema = reading.schema();
         for keys in absent.chunks(self.limits.rows.max(1)) {
             let told = key_rows(&schema, &identity, keys).map_err(|error| self.defect(error.to_string()))?;
             keys.iter().for_each(|key| _ = reading.held.known.forget(key));

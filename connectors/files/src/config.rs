@@ -110,6 +110,8 @@ pub enum Format {
     /// A workbook of Excel, XLSX or XLS.
     #[serde(alias = "xls")]
     Xlsx,
+    /// Apache Parquet, in its own types.
+    Parquet,
 }
 
 impl Format {
@@ -128,6 +130,7 @@ impl Format {
             Self::Xml => &[".xml", ".edxml"],
             Self::Fixed => &[".txt", ".dat", ".fix"],
             Self::Xlsx => &[".xlsx", ".xlsm", ".xls"],
+            Self::Parquet => &[".parquet", ".pq"],
         }
     }
 }

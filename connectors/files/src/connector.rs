@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use futures::future::try_join_all;
-use hub_sdk::model::{ChangeBatch, Checkpoint, StreamName};
-use hub_sdk::records::{TEXT, TextRows};
+use hub_sdk::model::{ChangeBatch, Checkpoint, SOURCE_TYPE, StreamName};
+use hub_sdk::records::TEXT;
 use hub_sdk::{
     Abilities, BatchLimits, Column, ConfigFault, Connector, Delivery, ErrorKind, Finding, Known, Looks, OpenContext, Outlet, Probe,
     SourceError, SourceGauge, StreamShape, now_micros,
@@ -15,11 +15,11 @@ use hub_sdk::{
 
 use crate::board::Board;
 use crate::capture::{Ended, Follower, batches, blocking, reach};
+use crate::columns::Columns;
 use crate::config::{FileStream, FilesConfig, Format, Mode};
 use crate::folder::{Entry, classified, list};
-use crate::reading::{Held, Reading, Start};
-use crate::row::Row;
-use crate::rows::{Rows, Trouble};
+use crate::reading::{Held, Manner, Reading};
+use crate::rows::Trouble;
 use crate::taken::Files as Taken;
 
 /// A folder of files as a source.
@@ -79,7 +79,7 @@ impl Connector for Files {
         let files = self.files(stream).await?;
         let looking = |error: SourceError| error.of(stream.clone());
         let Some(newest) = files.last() else {
-            let rows = self.columns(stream)?.finish().map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?;
+            let rows = self.columns(stream)?.finish(false).map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?.0;
             return Ok(Looks::restore(&Checkpoint::empty(), stream).begin().batch(stream, Vec::new(), rows, false));
         };
         let mut reading = self.reading(stream, newest, self.held(stream)?).await?;
@@ -209,25 +209,24 @@ impl Files {
     }
 
     /// The columns that are there before any file is: those of formats whose rows alone say which they have.
-    fn columns(&self, name: &StreamName) -> Result<TextRows, SourceError> {
+    fn columns(&self, name: &StreamName) -> Result<Columns, SourceError> {
         Ok(match self.stream(name)?.format {
-            Format::Csv | Format::Tsv | Format::Fixed | Format::Xlsx => TextRows::default(),
-            Format::Json | Format::Ndjson | Format::Xml => TextRows::new(&self.needed(name)?),
+            Format::Csv | Format::Tsv | Format::Fixed | Format::Xlsx | Format::Parquet => Columns::default(),
+            Format::Json | Format::Ndjson | Format::Xml => Columns::new(&self.needed(name)?),
         })
     }
 
     fn held(&self, name: &StreamName) -> Result<Held, SourceError> {
         let known = Known::restore(&Checkpoint::empty(), name).map_err(|why| self.error(ErrorKind::Defect).because(why))?;
-        Ok(Held { known, text: self.columns(name)? })
+        Ok(Held { known, columns: self.columns(name)?, table: None })
     }
 
     /// A file of a stream, open, as a snapshot reads it.
     async fn reading(&self, name: &StreamName, entry: &Entry, held: Held) -> Result<Reading, SourceError> {
-        let (path, file, stream) = (self.folder.join(&entry.name), entry.name.clone(), self.stream(name)?);
-        let (needed, limit) = (self.needed(name)?, self.config.document_mib);
-        let start = Start { told: 0, is_snapshot: true };
+        let (path, file) = (self.folder.join(&entry.name), entry.name.clone());
+        let manner = self.manner(name)?;
         let opened = blocking(move || match File::open(path) {
-            Ok(open) => Reading::open(open, &file, &stream, limit, &needed, held, start).map_err(|(_, trouble)| trouble),
+            Ok(open) => Reading::open(open, &file, manner, held).map_err(|(_, trouble)| trouble),
             Err(error) => Err(Trouble::Io(error)),
         })
         .await?;
@@ -235,15 +234,24 @@ impl Files {
     }
 
     /// The columns of a file: of its header, or of its first rows where they alone say it.
-    pub(crate) async fn columns_of(&self, entry: &Entry, stream: &Arc<FileStream>) -> Result<Vec<String>, SourceError> {
-        let (path, stream, limit) = (self.folder.join(&entry.name), Arc::clone(stream), self.config.document_mib);
+    pub(crate) async fn columns_of(&self, name: &StreamName, entry: &Entry) -> Result<Vec<String>, SourceError> {
+        let (path, file) = (self.folder.join(&entry.name), entry.name.clone());
+        let manner = Manner { needed: Vec::new(), ..self.manner(name)? };
+        let held = self.held(name)?;
         let columns = blocking(move || {
-            let mut rows = Rows::open(File::open(path).map_err(Trouble::Io)?, &stream, limit)?;
-            let mut row = Row::default();
-            while !rows.has_header() && rows.number() < 1_000 && rows.next(&mut row)? {}
-            Ok(rows.columns().to_vec())
+            let open = File::open(path).map_err(Trouble::Io)?;
+            let mut reading = Reading::open(open, &file, manner, held).map_err(|(_, trouble)| trouble)?;
+            if !reading.has_header() {
+                reading.step(BatchLimits { rows: 1_000, ..BatchLimits::default() })?;
+            }
+            Ok(reading.columns().to_vec())
         });
         columns.await?.map_err(|trouble| self.told(trouble, entry))
+    }
+
+    fn manner(&self, name: &StreamName) -> Result<Manner, SourceError> {
+        let (stream, needed) = (self.stream(name)?, self.needed(name)?);
+        Ok(Manner { stream, needed, document_mib: self.config.document_mib, told: 0, is_snapshot: true })
     }
 
     /// A fault of a file as an error.
@@ -262,7 +270,7 @@ impl Files {
 
     fn follower(&self, name: &StreamName, from: &Checkpoint, outlet: Outlet) -> Result<Follower, SourceError> {
         let wrong = |why: String| self.error(ErrorKind::Mismatch).because(why).advise("read the system anew").of(name.clone());
-        let text = self.columns(name)?;
+        let columns = self.columns(name)?;
         Ok(Follower {
             config: Arc::clone(&self.config),
             folder: self.folder.clone(),
@@ -274,7 +282,7 @@ impl Files {
             outlet,
             looks: Looks::restore(from, name),
             files: Taken::restore(from, name).map_err(wrong)?,
-            held: Some(Held { known: Known::restore(from, name).map_err(wrong)?, text }),
+            held: Some(Held { known: Known::restore(from, name).map_err(wrong)?, columns, table: None }),
             before: Default::default(),
         })
     }
@@ -312,7 +320,7 @@ impl Files {
 fn columns(schema: &SchemaRef, key: &[String]) -> Vec<Column> {
     let column = |field: &Arc<arrow::datatypes::Field>| Column {
         name: field.name().clone(),
-        source_type: TEXT.to_owned(),
+        source_type: field.metadata().get(SOURCE_TYPE).cloned().unwrap_or_else(|| TEXT.to_owned()),
         nullable: !key.contains(field.name()),
         key: key.iter().position(|key| key == field.name()).and_then(|place| u16::try_from(place + 1).ok()),
         comment: None,

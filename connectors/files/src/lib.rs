@@ -2,6 +2,7 @@
 
 mod board;
 mod capture;
+mod columns;
 mod config;
 mod connector;
 mod folder;
@@ -11,6 +12,7 @@ mod reading;
 mod row;
 mod rows;
 mod sheet;
+mod table;
 mod taken;
 mod text;
 

@@ -5,12 +5,24 @@
 
 use std::io;
 
-use crate::row::Row;
+use memchr::{memchr, memchr2};
+
+use crate::row::{Cells, Row};
 use crate::text::{Text, content};
 
 /// Longest record: what is longer is a quote that is not closed, more often than not.
 const LONGEST: usize = 16 << 20;
 const BUFFER: usize = 256 << 10;
+
+/// What the buffer holds of a record.
+enum Found {
+    /// All of it, up to here.
+    Whole(usize),
+    /// Its end does not lie in the buffer.
+    Cut,
+    /// A quote in a quoted value, or letters behind one: its text is not what lies in the buffer.
+    Woven,
+}
 
 /// Text that is taken in lines or records.
 pub(crate) struct Lines {
@@ -42,6 +54,11 @@ impl Lines {
             self.read_more()?;
         }
         Ok(&self.buffer[..self.end])
+    }
+
+    /// The text in which the cells of a record lie that was found in the buffer.
+    pub(crate) fn cells<'a>(&'a self, row: &'a Row) -> Cells<'a> {
+        row.cells(&self.buffer)
     }
 
     fn read_more(&mut self) -> io::Result<()> {
@@ -78,7 +95,7 @@ impl Lines {
             if waiting.is_empty() {
                 break;
             }
-            let ends = waiting.iter().position(|byte| *byte == b'\n');
+            let ends = memchr(b'\n', waiting);
             let count = ends.unwrap_or(waiting.len());
             row.push(&waiting[..count]);
             self.at += count + usize::from(ends.is_some());
@@ -93,12 +110,70 @@ impl Lines {
         Ok(true)
     }
 
-    /// The next record. A cell is null where nothing stands between its delimiters; `""` is the empty text. False at the end.
+    /// The next record, whose cells are had by [`Lines::cells`]. A cell is null where nothing stands between its delimiters; `""` is
+    /// the empty text. False at the end.
     pub(crate) fn next_record(&mut self, row: &mut Row, delimiter: u8, quote: u8) -> io::Result<bool> {
-        row.clear();
         if self.waiting()?.is_empty() {
             return Ok(false);
         }
+        let mut found = self.find_record(row, delimiter, quote);
+        if matches!(found, Found::Cut) && !self.is_over {
+            self.peek()?;
+            found = self.find_record(row, delimiter, quote);
+        }
+        match found {
+            Found::Whole(end) => {
+                self.at = end;
+                self.line += 1;
+                Ok(true)
+            }
+            Found::Cut | Found::Woven => self.weave_record(row, delimiter, quote),
+        }
+    }
+
+    /// Looks for the cells of the next record where they lie.
+    fn find_record(&mut self, row: &mut Row, delimiter: u8, quote: u8) -> Found {
+        row.borrow();
+        let bytes = &self.buffer[..self.end];
+        let (mut at, mut lines) = (self.at, 0);
+        loop {
+            if bytes.get(at) == Some(&quote) {
+                let start = at + 1;
+                let Some(length) = memchr(quote, &bytes[start..]) else { return Found::Cut };
+                let end = start + length;
+                row.span(start, end, false);
+                lines += memchr::memchr_iter(b'\n', &bytes[start..end]).count() as u64;
+                match (bytes.get(end + 1), bytes.get(end + 2)) {
+                    (None, _) | (Some(b'\r'), None) => return Found::Cut,
+                    (Some(next), _) if *next == delimiter => at = end + 2,
+                    (Some(b'\n'), _) => at = end + 2,
+                    (Some(b'\r'), Some(b'\n')) => at = end + 3,
+                    _ => return Found::Woven,
+                }
+                if bytes[at - 1] == b'\n' {
+                    break;
+                }
+                continue;
+            }
+            let Some(length) = bytes.get(at..).and_then(|rest| memchr2(delimiter, b'\n', rest)) else { return Found::Cut };
+            let stop = at + length;
+            if bytes[stop] == delimiter {
+                row.span(at, stop, at == stop);
+                at = stop + 1;
+                continue;
+            }
+            let end = if stop > at && bytes[stop - 1] == b'\r' { stop - 1 } else { stop };
+            row.span(at, end, at == end);
+            at = stop + 1;
+            break;
+        }
+        self.line += lines;
+        Found::Whole(at)
+    }
+
+    /// The next record piece by piece, into the row's own text.
+    fn weave_record(&mut self, row: &mut Row, delimiter: u8, quote: u8) -> io::Result<bool> {
+        row.clear();
         loop {
             let is_quoted = self.waiting()?.first() == Some(&quote);
             if is_quoted {
@@ -126,7 +201,7 @@ impl Lines {
             if waiting.is_empty() {
                 return Ok(None);
             }
-            let stops = waiting.iter().position(|byte| *byte == delimiter || *byte == b'\n');
+            let stops = memchr2(delimiter, b'\n', waiting);
             let count = stops.unwrap_or(waiting.len());
             row.push(&waiting[..count]);
             let stop = stops.map(|place| waiting[place]);
@@ -146,7 +221,7 @@ impl Lines {
             if waiting.is_empty() {
                 return Err(content(format!("the quote that is opened in line {opened} is never closed")));
             }
-            let closes = waiting.iter().position(|byte| *byte == quote);
+            let closes = memchr(quote, waiting);
             let count = closes.unwrap_or(waiting.len());
             let lines = waiting[..count].iter().filter(|byte| **byte == b'\n').count() as u64;
             row.push(&waiting[..count]);
@@ -243,7 +318,8 @@ mod tests {
     fn read(text: Text) -> Vec<Vec<Option<String>>> {
         let (mut lines, mut row, mut records) = (Lines::new(text), Row::default(), Vec::new());
         while lines.next_record(&mut row, b',', b'"').unwrap() {
-            records.push((0..row.cells()).map(|cell| row.cell(cell).unwrap().map(str::to_owned)).collect());
+            let cells = lines.cells(&row);
+            records.push((0..cells.len()).map(|cell| cells.text(cell).unwrap().map(str::to_owned)).collect());
         }
         records
     }

@@ -38,7 +38,7 @@ async fn stream(files: &Files, request: &StreamRequest, findings: &mut Vec<Findi
         findings.push(no_files(&stream.pattern, &files.folder));
         return Ok(());
     };
-    match files.columns_of(newest, &stream).await {
+    match files.columns_of(&request.stream, newest).await {
         // A document without rows has no columns, and nothing is wrong with that.
         Ok(columns) if columns.is_empty() => {}
         Ok(columns) => {

@@ -8,7 +8,7 @@ use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, unique_nam
 
 use crate::config::{FileStream, FixedColumn, Format};
 use crate::lines::{Lines, delimiter};
-use crate::row::Row;
+use crate::row::{Cells, Row};
 use crate::sheet::Sheet;
 use crate::text::{Text, content, open, unpacked};
 
@@ -105,7 +105,7 @@ impl Rows {
                 }
                 Self::new(Form::Document { rows: rows.into_iter() })
             }
-            Format::Xlsx => return Err(Trouble::Bad(Bad::whole("a workbook is no text"))),
+            Format::Xlsx | Format::Parquet => return Err(Trouble::Bad(Bad::whole("it is no text"))),
         };
         names.iter().for_each(|name| _ = rows.place(name));
         Ok(rows)
@@ -139,9 +139,10 @@ impl Rows {
             if !lines.next_record(&mut row, delimiter, quote).map_err(at_start)? {
                 return Err(Trouble::Bad(Bad::whole("there is no header line")));
             }
-            for cell in 0..row.cells() {
+            let cells = lines.cells(&row);
+            for cell in 0..cells.len() {
                 let wrong = |_| Trouble::Bad(Bad::whole(format!("the name of column {} is not in the encoding of the stream", cell + 1)));
-                let name = row.cell(cell).map_err(wrong)?.unwrap_or_default().trim();
+                let name = cells.text(cell).map_err(wrong)?.unwrap_or_default().trim();
                 names.push(if name.is_empty() { format!("column_{}", cell + 1) } else { name.to_owned() });
             }
         }
@@ -172,6 +173,14 @@ impl Rows {
         self.number
     }
 
+    /// The cells of the row that was taken last.
+    pub(crate) fn cells<'a>(&'a self, row: &'a Row) -> Cells<'a> {
+        match &self.form {
+            Form::Delimited { lines, .. } => lines.cells(row),
+            _ => row.own(),
+        }
+    }
+
     /// The next row. False at the end of the file.
     pub(crate) fn next(&mut self, row: &mut Row) -> Result<bool, Trouble> {
         let number = self.number;
@@ -181,9 +190,10 @@ impl Rows {
                 if !lines.next_record(row, *delimiter, *quote).map_err(after)? {
                     return Ok(false);
                 }
-                let (found, expected) = (row.cells(), self.columns.len());
+                let cells = lines.cells(row);
+                let (found, expected) = (cells.len(), self.columns.len());
                 // A blank line is no row.
-                if found == 1 && row.cell(0) == Ok(None) {
+                if found == 1 && cells.raw(0).is_none() {
                     continue;
                 }
                 if found != expected {
@@ -203,7 +213,7 @@ impl Rows {
                 if !lines.next_line(&mut self.line).map_err(after)? {
                     return Ok(false);
                 }
-                let text = self.line.cell(0);
+                let text = self.line.own().text(0);
                 if text.is_ok_and(|text| text.unwrap_or_default().trim().is_empty()) {
                     continue;
                 }
@@ -253,7 +263,7 @@ fn object(text: Option<&str>) -> Result<Fields, String> {
 /// Cuts a line at its columns' places. False for a blank line.
 fn fixed(line: &Row, columns: &[FixedColumn], row: &mut Row) -> bool {
     row.clear();
-    let Ok(text) = line.cell(0) else {
+    let Ok(text) = line.own().text(0) else {
         row.blame(None, "undecodable", "it is not in the encoding of the stream".to_owned());
         return true;
     };

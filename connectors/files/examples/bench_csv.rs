@@ -1,4 +1,4 @@
-//! How fast CSV becomes Arrow columns: `cargo run --release -p hub-connector-files --example read -- 2000000 [whole]`.
+//! How fast CSV becomes Arrow columns: `cargo run -p hub-connector-files --example bench_csv -- 1000000 [append|whole]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a tool for whoever works on the connector")]
 
 use std::io::Write;
@@ -9,6 +9,9 @@ use hub_connector_files::{Files, FilesConfig};
 use hub_sdk::model::{Checkpoint, StreamName, SystemName};
 use hub_sdk::{Budget, Connector, OpenContext, StreamRequest, outlet};
 
+const NAMES: [&str; 4] = ["Nguyễn Thị Ánh", "Lê Văn Bình", "Trần Ngọc Quỳnh", "Phạm Đức Dũng"];
+const STREETS: [&str; 3] = ["Đường số 7", "Đại lộ Bình Dương", "Lê Hồng Phong"];
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let rows: usize = std::env::args().nth(1).map_or(1_000_000, |rows| rows.parse().expect("a number of rows"));
@@ -16,9 +19,12 @@ async fn main() {
     let folder = std::env::temp_dir().join(format!("hub-files-read-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("a.csv")).unwrap());
-    writeln!(file, "id,so_dinh_danh,ho_ten,ngay_sinh,dia_chi,phuong,dien_thoai,ghi_chu").unwrap();
+    writeln!(file, "id,so_dinh_danh,ho_ten,ngay_sinh,gioi_tinh,dan_toc,dia_chi,phuong,dien_thoai,ma_bhyt,ngay_cap,ghi_chu").unwrap();
     for id in 0..rows {
-        writeln!(file, "{id},0790{id:08},Nguyễn Thị Ánh {id},01/02/1990,\"Số {id}, Đường số 7\",Phường Bến Nghé,090{id:07},").unwrap();
+        let (name, street) = (NAMES[id % NAMES.len()], STREETS[id % STREETS.len()]);
+        write!(file, "{id},0790{id:08},{name} {},{:02}/{:02}/19{:02},", id % 97, id % 28 + 1, id % 12 + 1, id % 90 + 10).unwrap();
+        write!(file, "{},{:02},\"Số {id}, {street}\",Phường Bến Nghé,", id % 2, id % 54 + 1).unwrap();
+        writeln!(file, "090{id:07},DN479{id:010},2026-01-{:02},", id % 28 + 1).unwrap();
     }
     file.into_inner().unwrap().sync_all().unwrap();
     let bytes = std::fs::metadata(folder.join("a.csv")).unwrap().len();
