@@ -23,7 +23,8 @@ pub struct WebhookConfig {
     /// Connections that are open at once; one more is turned away with 429.
     #[serde(default = "defaults::max_connections")]
     pub max_connections: usize,
-    /// MiB of bodies that are being read or wait for their group; a body that finds no room is answered 429.
+    /// MiB of memory for bodies that are being read or wait for their group; one that finds no room is answered 429. JSON counts
+    /// four times its size while it is read, XML eight times.
     #[serde(default = "defaults::waiting_mib")]
     pub waiting_mib: usize,
     /// Seconds that a sender may take for a TLS handshake or the head of a request; an idle connection ends after them.
@@ -38,6 +39,9 @@ pub struct WebhookConfig {
     /// Tell every accepted exchange to the audit topic: who sent it, and the SHA-256 of what was sent and answered.
     #[serde(default)]
     pub evidence: bool,
+    /// Evidence names the last address of `X-Forwarded-For` as the sender. Only where a proxy alone can reach the listener.
+    #[serde(default)]
+    pub trust_forwarded: bool,
 }
 
 /// Files of TLS, PEM; relative ones start at the configuration folder. They are read anew when they change.
@@ -267,6 +271,11 @@ impl WebhookConfig {
     /// Where it listens; `check` has told where this is none.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
+    }
+
+    /// KiB of memory for bodies.
+    pub(crate) fn room_kib(&self) -> usize {
+        self.waiting_mib.saturating_mul(1_024)
     }
 
     /// A configured time.

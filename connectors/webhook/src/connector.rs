@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::body::Reader;
 use crate::config::{Endpoint, WebhookConfig};
-use crate::door::{Door, Gate, Taken};
+use crate::door::{Door, Gate, Paths, Taken};
 use crate::figures::Figures;
 use crate::group::{Grouper, SEQUENCE, Stream, columns_partition, minute};
 use crate::keys::{Keys, is_of};
@@ -78,7 +78,7 @@ impl Connector for Webhook {
             waiting: Arc::default(),
             figures: Arc::default(),
             connections: Arc::default(),
-            room: Arc::new(Semaphore::new(config.waiting_mib * 1_024)),
+            room: Arc::new(Semaphore::new(config.room_kib())),
             most: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             listening: watch::Sender::new(false),
             config: Arc::new(config),
@@ -195,8 +195,8 @@ impl Webhook {
     }
 
     /// The paths of a run, and its streams with what the checkpoint knows of them.
-    fn streams(&self, from: &Checkpoint) -> Result<(HashMap<String, Option<Taken>>, Vec<Stream>), SourceError> {
-        let mut paths: HashMap<_, _> = self.gates.values().map(|gate| (gate.path().to_owned(), None)).collect();
+    fn streams(&self, from: &Checkpoint) -> Result<(Paths, Vec<Stream>), SourceError> {
+        let mut paths: Paths = self.gates.values().map(|gate| (gate.path().to_owned(), None)).collect();
         let mut streams = Vec::with_capacity(self.context.streams.len());
         let now = minute(now_micros());
         for request in &self.context.streams {

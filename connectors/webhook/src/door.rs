@@ -1,7 +1,7 @@
 //! The way of one request: who sends, how much, what it says, and the wait for its commit.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -111,17 +111,21 @@ pub(crate) struct Taken {
     pub(crate) columns: SharedColumns,
 }
 
+/// The streams by their paths. `None` for one that is configured and that nobody maps now.
+pub(crate) type Paths = HashMap<String, Option<Taken>>;
+
 /// What a run's connections share.
 pub(crate) struct Door {
-    /// By path. `None` for a stream that is configured and that nobody maps now.
-    pub(crate) paths: HashMap<String, Option<Taken>>,
-    pub(crate) queue: mpsc::Sender<Request>,
-    /// KiB that bodies may take until they are in a group.
-    pub(crate) room: Arc<Semaphore>,
+    paths: Paths,
+    queue: mpsc::Sender<Request>,
+    /// KiB that bodies may take until they are in a group, and how many there are in all.
+    room: Arc<Semaphore>,
+    most_kib: usize,
     pub(crate) figures: Arc<Figures>,
-    pub(crate) body_within: Duration,
-    pub(crate) answer_within: Duration,
-    pub(crate) evidence: bool,
+    body_within: Duration,
+    answer_within: Duration,
+    evidence: bool,
+    trust_forwarded: bool,
 }
 
 /// A body with its room.
@@ -134,13 +138,14 @@ impl Door {
     /// What is shared by the connections of a run.
     pub(crate) fn new(
         config: &WebhookConfig,
-        paths: HashMap<String, Option<Taken>>,
+        paths: Paths,
         queue: mpsc::Sender<Request>,
         room: Arc<Semaphore>,
         figures: Arc<Figures>,
     ) -> Self {
         let (body_within, answer_within) = (WebhookConfig::seconds(config.body_within_s), WebhookConfig::seconds(config.answer_within_s));
-        Self { paths, queue, room, figures, body_within, answer_within, evidence: config.evidence }
+        let (evidence, trust_forwarded, most_kib) = (config.evidence, config.trust_forwarded, config.room_kib());
+        Self { paths, queue, room, most_kib, figures, body_within, answer_within, evidence, trust_forwarded }
     }
 
     /// Answers a request.
@@ -150,8 +155,7 @@ impl Door {
             Ok(told) => answer::taken(told),
             Err(refusal) => {
                 // Whoever floods the hub with bad requests must not flood its log.
-                let (path, status) = (parts.uri.path(), refusal.status.as_u16());
-                tracing::debug!(path, status, peer = %peer.address, why = refusal.message, "a request is not taken");
+                tracing::debug!(status = refusal.status.as_u16(), peer = %peer.address, why = refusal.message, "a request is not taken");
                 refusal.response()
             }
         };
@@ -172,8 +176,8 @@ impl Door {
         let full = |_| Refusal::busy("too many requests wait for their answer", SOON);
         let _place = Arc::clone(&gate.places).try_acquire_owned().map_err(full)?;
         let _waits = Counted::new(&self.figures.waiting);
-        let Whole { bytes, room } = self.body(gate, body, came).await?;
-        let evidence = self.evidence.then(|| Box::new(evidence(gate, peer, parts, &bytes)));
+        let Whole { bytes, mut room } = self.body(gate, body, came).await?;
+        let evidence = self.evidence.then(|| Box::new(evidence(gate, &self.account(peer, parts), parts, &bytes)));
         let known = Arc::clone(&columns.read().unwrap_or_else(PoisonError::into_inner));
         let (parsed, key) = match bytes.len() > LARGE || gate.reader.attachments().is_some() {
             false => read(gate, parts, &bytes, &known)?,
@@ -189,6 +193,9 @@ impl Door {
         if parsed.rows.len() == 0 {
             return Ok(Told::default());
         }
+        // Rows are compact; what reading them took is free again.
+        let kept = parsed.rows.memory().div_ceil(1_024);
+        drop(room.split(room.num_permits().saturating_sub(kept)));
         let (answer, told) = oneshot::channel();
         let request = Request { stream: *stream, rows: parsed.rows, key, evidence, answer, room };
         self.queue.try_send(request).map_err(|error| match error {
@@ -221,7 +228,8 @@ impl Door {
         if told > gate.max_bytes {
             return Err(large());
         }
-        let mut room = self.room_for(told.max(1))?;
+        let weight = gate.reader.weight();
+        let mut room = self.room_for(told.max(1) * weight)?;
         let slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
         let broken = |_| Refusal::bad("the body broke off");
         let (mut first, mut all) = (Bytes::new(), BytesMut::new());
@@ -233,9 +241,9 @@ impl Door {
                 return Err(large());
             }
             // A body of untold length takes its room as it comes.
-            let held = room.num_permits() * 1_024;
-            if so_far + data.len() > held {
-                room.merge(self.room_for(so_far + data.len() - held)?);
+            let (held, needed) = (room.num_permits() * 1_024, (so_far + data.len()) * weight);
+            if needed > held && room.num_permits() < self.most_kib {
+                room.merge(self.room_for((needed - held).min((self.most_kib - room.num_permits()) * 1_024))?);
             }
             // Most bodies come in one piece, which is used as it is.
             if so_far == 0 {
@@ -251,8 +259,20 @@ impl Door {
         Ok(Whole { bytes: if all.is_empty() { first } else { all.freeze() }, room })
     }
 
+    /// Who sent a request: the names of a certificate, else the address, which a proxy may tell.
+    fn account(&self, peer: &Peer, parts: &Parts) -> String {
+        if let Some(names) = &peer.names {
+            return format!("CN={}", names.join(", CN="));
+        }
+        // The last one is what the proxy itself has seen; those before are the sender's own words.
+        let told = parts.headers.get("x-forwarded-for").filter(|_| self.trust_forwarded).and_then(|value| value.to_str().ok());
+        let told = told.and_then(|value| value.rsplit(',').next()).and_then(|text| text.trim().parse::<IpAddr>().ok());
+        told.unwrap_or_else(|| peer.address.ip()).to_string()
+    }
+
     fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let kibibytes = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
+        // One that would take more than all takes all: it is read alone.
+        let kibibytes = u32::try_from(bytes.div_ceil(1_024).min(self.most_kib)).unwrap_or(u32::MAX);
         let full = |_| Refusal::busy("too many bytes wait for their group", SOON);
         Arc::clone(&self.room).try_acquire_many_owned(kibibytes).map_err(full)
     }
@@ -277,16 +297,12 @@ fn keep(gate: &Gate, mut parsed: Parsed) -> Result<Parsed, Refusal> {
 }
 
 /// What can be proven of a request: who sent it, and which bytes.
-fn evidence(gate: &Gate, peer: &Peer, parts: &Parts, body: &Bytes) -> Evidence {
-    let account = match &peer.names {
-        Some(names) => format!("CN={}", names.join(", CN=")),
-        None => peer.address.ip().to_string(),
-    };
+fn evidence(gate: &Gate, account: &str, parts: &Parts, body: &Bytes) -> Evidence {
     let target = parts.uri.path_and_query().map_or(gate.path(), |target| target.as_str());
     Evidence {
         at_micros: now_micros(),
         stream: gate.stream.clone(),
-        account,
+        account: account.to_owned(),
         what: format!("POST {}", gate.path()),
         outcome: String::new(),
         request_sha256: sha256(&[b"POST ", target.as_bytes(), b"\n", body]),

@@ -99,6 +99,11 @@ impl Rows {
         self.text.len()
     }
 
+    /// Bytes they take in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.text.capacity() + self.cells.capacity() * size_of::<Cell>() + self.rows.capacity() * size_of::<Row>()
+    }
+
     /// The first row's fault where no row is without one.
     pub(crate) fn all_bad(&self) -> Option<&Fault> {
         let first = self.rows.first()?.fault.as_ref()?;

@@ -195,10 +195,25 @@ async fn who_finds_no_place_is_shed_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn bodies_beyond_the_room_and_rates_beyond_the_limit_are_shed() {
-    let stand = Stand::of(json!({"max_bytes": 2 << 20})).with(json!({"waiting_mib": 1}));
-    let run = stand.run(&Checkpoint::empty()).await;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let stand = Stand::of(json!({})).with(json!({"waiting_mib": 1}));
+    let mut run = stand.run(&Checkpoint::empty()).await;
+    // One that takes all the room, and is still being read.
     let large = json!({"a": "x".repeat(1_100_000)}).to_string();
-    assert_eq!(answer(stand.post(&[], &large)).await.status, 429);
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", stand.port)).await.unwrap();
+    let head = format!("POST /s HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", large.len());
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut told = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    slow.read_exact(&mut told).await.unwrap();
+    let shed = answer(stand.post(&[], r#"{"a":1}"#)).await;
+    assert_eq!((shed.status, shed.retry_after), (429, Some(1)));
+    slow.write_all(large.as_bytes()).await.unwrap();
+    let delivery = run.next().await.unwrap();
+    let posted = stand.post(&[], r#"{"a":1}"#);
+    let next = run.next().await.unwrap();
+    run.connector.acknowledge(&delivery.checkpoint);
+    run.connector.acknowledge(&next.checkpoint);
+    assert_eq!(answer(posted).await.status, 200, "a group's bodies make room");
     run.shut().await;
     let stand = Stand::of(json!({"rate_per_s": 0.01}));
     let run = stand.run(&Checkpoint::empty()).await;
@@ -304,12 +319,12 @@ async fn a_row_with_too_many_columns_is_a_reject_and_the_others_go_on() {
 
 #[tokio::test]
 async fn an_accepted_exchange_is_evidence_with_its_digests() {
-    let stand = Stand::of(json!({})).with(json!({"evidence": true}));
+    let stand = Stand::of(json!({})).with(json!({"evidence": true, "trust_forwarded": true}));
     let mut run = stand.run(&Checkpoint::empty()).await;
-    let posted = stand.post(&[], r#"{"a":"079090000001"}"#);
+    let posted = stand.post(&[("X-Forwarded-For", "8.8.8.8, 10.1.2.7")], r#"{"a":"079090000001"}"#);
     let delivery = run.next().await.unwrap();
     let [evidence] = &delivery.evidence[..] else { panic!("{:?}", delivery.evidence) };
-    assert_eq!((evidence.what.as_str(), evidence.account.as_str(), evidence.outcome.as_str()), ("POST /s", "127.0.0.1", "200"));
+    assert_eq!((evidence.what.as_str(), evidence.account.as_str(), evidence.outcome.as_str()), ("POST /s", "10.1.2.7", "200"));
     assert_eq!((evidence.request_sha256.len(), evidence.answer_sha256.len(), evidence.answer_bytes), (64, 64, 14));
     run.connector.acknowledge(&delivery.checkpoint);
     assert_eq!(answer(posted).await.body.len(), 14);

@@ -43,6 +43,14 @@ impl Reader {
         self.attachments.as_ref()
     }
 
+    /// How many times its size a body takes while it is read: fields of text, or a tree of elements.
+    pub(crate) fn weight(&self) -> usize {
+        match self.format {
+            Format::Json | Format::Ndjson | Format::Cloudevents => 4,
+            Format::Xml | Format::Edxml => 8,
+        }
+    }
+
     /// Reads a body.
     ///
     /// # Errors
