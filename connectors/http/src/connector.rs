@@ -13,12 +13,14 @@ use hub_sdk::{
 };
 
 use crate::caller::Caller;
-use crate::config::{HttpConfig, HttpStream, Mode};
+use crate::config::{HttpConfig, HttpStream, Keys, Mode};
 use crate::follower::{Ended, Follower};
+use crate::keyed::Keyed;
 use crate::list::List;
+use crate::lookup::Lookups;
+use crate::push::Submissions;
 use crate::reading::Reading;
 use crate::rows::Telling;
-use crate::trail::Trail;
 
 /// A service behind HTTP as a source.
 pub struct Http {
@@ -229,15 +231,26 @@ impl Http {
             outlet,
             looks: Looks::restore(from, name),
             telling: self.telling(name)?,
-            trail: Trail::default(),
+            trail: Arc::default(),
             board: Arc::clone(&self.board),
             counted: (0, 0),
         };
         follower.restore_budget(from);
         Ok(match &stream.mode {
             Mode::Whole | Mode::Watermark(_) => Box::pin(List::new(follower, from).map_err(wrong)?.run()),
-            Mode::Lookup(_) | Mode::Push(_) => return Err(wrong("not yet".to_owned())),
+            Mode::Lookup(lookup) => {
+                let keyed = self.keyed(follower, from, &lookup.keys, lookup.max_keys)?;
+                Box::pin(Lookups::new(keyed, lookup.as_ref().clone()).run())
+            }
+            Mode::Push(push) => {
+                let keyed = self.keyed(follower, from, &push.keys, push.max_keys)?;
+                Box::pin(Submissions::new(keyed, push.as_ref().clone(), self.context.system.as_str()).run())
+            }
         })
+    }
+
+    fn keyed(&self, follower: Follower, from: &Checkpoint, keys: &Keys, max_keys: usize) -> Result<Keyed, SourceError> {
+        Keyed::new(follower, from, (keys, max_keys), self.context.topics.as_ref(), &self.context.directory)
     }
 
     /// What the checkpoint holds of streams that are no longer wanted.

@@ -45,7 +45,7 @@ pub(crate) struct Follower {
     pub(crate) outlet: Outlet,
     pub(crate) looks: Looks,
     pub(crate) telling: Telling,
-    pub(crate) trail: Trail,
+    pub(crate) trail: Arc<Trail>,
     pub(crate) board: Arc<Board>,
     /// The requests of a day that the checkpoint knows of.
     pub(crate) counted: (i64, u32),

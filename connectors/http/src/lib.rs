@@ -5,6 +5,7 @@
 //! exchanges; `asked` and [`hub_sdk::Known`] are what the checkpoint remembers.
 
 mod answer;
+mod asked;
 mod auth;
 mod breaker;
 mod caller;
@@ -12,10 +13,14 @@ mod config;
 mod connector;
 mod evidence;
 mod follower;
+mod keyed;
+mod keys;
 mod list;
+mod lookup;
 mod mark;
 mod paging;
 mod probe;
+mod push;
 mod reading;
 mod request;
 mod retry;

@@ -2,7 +2,7 @@
 
 use hub_sdk::{ErrorKind, Finding, Probe, SourceError, StreamRequest};
 
-use crate::config::Keys;
+use crate::config::{Keys, Mode};
 use crate::connector::Http;
 use crate::trail::Trail;
 
@@ -45,6 +45,11 @@ async fn stream(http: &Http, request: &StreamRequest, findings: &mut Vec<Finding
         });
         return true;
     }
+    if let (Mode::Push(push), Ok(reading)) = (&stream.mode, http.reading(name)) {
+        // Nothing is submitted for a look; whether there are keys can be seen.
+        findings.extend(reading.first_keys(&push.keys).await.err().map(|error| finding(&error, Some("keys-unreadable"))));
+        return true;
+    }
     let sampled = match http.reading(name) {
         Ok(reading) => reading.sample(200).await,
         Err(error) => Err(error),
@@ -83,13 +88,13 @@ async fn stream(http: &Http, request: &StreamRequest, findings: &mut Vec<Finding
             findings.push(Finding { fatal: is_key, code: "column-missing", message, remedy: Some(remedy) });
         }
     }
-    crate::probe::watermark(&stream, name.as_str(), &rows, findings);
+    watermark(&stream, name.as_str(), &rows, findings);
     true
 }
 
 /// Whether the watermark of the rows can be read.
 fn watermark(stream: &crate::config::HttpStream, name: &str, rows: &[hub_sdk::records::Fields], findings: &mut Vec<Finding>) {
-    let crate::config::Mode::Watermark(watermark) = &stream.mode else { return };
+    let Mode::Watermark(watermark) = &stream.mode else { return };
     let Some(field) = &watermark.field else { return };
     let values: Vec<&str> =
         rows.iter().flatten().filter(|(column, _)| column == field).filter_map(|(_, value)| value.as_deref()).collect();

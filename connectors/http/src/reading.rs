@@ -3,14 +3,18 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hub_sdk::model::{Checkpoint, Op, StreamName};
 use hub_sdk::records::Fields;
 use hub_sdk::{BatchLimits, Delivery, ErrorKind, KeyTopics, Looks, Outlet, SourceError};
 
 use crate::caller::{Ask, Caller};
-use crate::config::{HttpStream, Mode};
+use crate::config::{HttpStream, Keys, Mode};
 use crate::follower::list_answer;
+use crate::keyed::{Outcome, with_key};
+use crate::keys::{KeySource, Row};
+use crate::lookup::Asker;
 use crate::paging::{Page, Pages, list_request};
 use crate::rows::{Telling, key_of, page_digest};
 use crate::site::Budget;
@@ -19,6 +23,10 @@ use crate::trail::Trail;
 
 /// Pages that a sample reads at most.
 const PAGES: usize = 3;
+/// Keys that a sample asks for at most: each costs a request.
+const KEYS: usize = 5;
+/// How long a sample waits for keys.
+const FIRST_KEYS: Duration = Duration::from_secs(10);
 
 /// A reading of one stream.
 pub(crate) struct Reading {
@@ -30,14 +38,62 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Rows of the first pages.
+    /// Rows of the first pages, or of the first keys.
     pub(crate) async fn sample(&self, rows: usize) -> Result<Vec<Fields>, SourceError> {
         let mut found = Vec::new();
+        if let Some(keys) = self.stream.keys() {
+            // Nothing is submitted for a sample.
+            return if matches!(self.stream.mode, Mode::Lookup(_)) { self.look_up(keys, rows).await } else { Ok(found) };
+        }
         let mut pages = Pages::new(self.stream.paging.as_ref());
         for _ in 0..PAGES {
             let (page, has_more) = self.page(&mut pages).await?;
             found.extend(page);
             if !has_more || found.len() >= rows {
+                break;
+            }
+        }
+        found.truncate(rows);
+        Ok(found)
+    }
+
+    /// The first keys there are, as far as they come in time.
+    pub(crate) async fn first_keys(&self, keys: &Keys) -> Result<Vec<(String, Row)>, SourceError> {
+        let mut source = KeySource::open(keys, self.topics.as_ref(), None, &self.directory)?;
+        let until = Instant::now() + FIRST_KEYS;
+        loop {
+            let found = source.next(until.saturating_duration_since(Instant::now())).await.map_err(|error| error.of(self.name.clone()))?;
+            if !found.keys.is_empty() || found.is_caught_up || Instant::now() >= until {
+                return Ok(found.keys);
+            }
+        }
+    }
+
+    async fn look_up(&self, keys: &Keys, rows: usize) -> Result<Vec<Fields>, SourceError> {
+        let (per_minute, per_day) = self.stream.budget();
+        let asker = Asker {
+            caller: Arc::clone(&self.caller),
+            name: self.name.clone(),
+            stream: Arc::clone(&self.stream),
+            request: Arc::new(self.stream.request()),
+            budget: Budget { per_minute, per_day },
+            trail: Arc::default(),
+        };
+        let mut found = Vec::new();
+        for (key, row) in self.first_keys(keys).await?.into_iter().take(KEYS) {
+            let mut values = Values::default().with("key", &key);
+            row.iter().for_each(|(column, value)| values.set_column(column, value));
+            match asker.ask(&values).await? {
+                Outcome::Rows(answered) => found.extend(answered.into_iter().map(|row| with_key(row, &self.stream, &key))),
+                Outcome::Missing => {}
+                Outcome::Fault(fault) => {
+                    return Err(SourceError::new(ErrorKind::StreamBroken, "asking for a key")
+                        .because(fault.message)
+                        .advise("mend the request of the stream, `rows` or `success`")
+                        .of(self.name.clone()));
+                }
+            }
+            if found.len() >= rows {
                 break;
             }
         }
