@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use hub_sdk::model::{ChangeBatch, Checkpoint, StreamName};
@@ -36,7 +37,7 @@ pub struct Webhook {
     room: Arc<Semaphore>,
     most: Arc<Semaphore>,
     /// Whether a run listens now.
-    pub(crate) listening: watch::Sender<bool>,
+    pub(crate) listening: AtomicBool,
 }
 
 impl Connector for Webhook {
@@ -80,7 +81,7 @@ impl Connector for Webhook {
             connections: Arc::default(),
             room: Arc::new(Semaphore::new(config.room_kib())),
             most: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
-            listening: watch::Sender::new(false),
+            listening: AtomicBool::new(false),
             config: Arc::new(config),
             context,
         })
@@ -248,18 +249,18 @@ impl Webhook {
 }
 
 /// Says that a run listens, for as long as it lives.
-struct Listens<'a>(&'a watch::Sender<bool>);
+struct Listens<'a>(&'a AtomicBool);
 
 impl<'a> Listens<'a> {
-    fn begin(state: &'a watch::Sender<bool>) -> Self {
-        state.send_replace(true);
+    fn begin(state: &'a AtomicBool) -> Self {
+        state.store(true, Ordering::Release);
         Self(state)
     }
 }
 
 impl Drop for Listens<'_> {
     fn drop(&mut self) {
-        self.0.send_replace(false);
+        self.0.store(false, Ordering::Release);
     }
 }
 

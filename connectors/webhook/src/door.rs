@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{self, Refusal, sha256};
-use crate::attachments;
+use crate::attachments::{self, Content};
 use crate::auth::Guard;
 use crate::body::{Parsed, Reader, readable};
 use crate::config::{Endpoint, WebhookConfig};
@@ -26,6 +26,7 @@ use crate::figures::{Counted, Figures};
 use crate::group::{Request, SharedColumns};
 use crate::keys::{Digest, digest};
 use crate::rate::Rate;
+use crate::rows::Columns;
 use crate::waiting::Told;
 
 /// Bodies above this are read on a thread of their own, so that others are not kept waiting.
@@ -91,6 +92,23 @@ impl Gate {
         &self.path
     }
 
+    /// Looks at the signature, and reads the rows.
+    fn read(&self, parts: &Parts, bytes: &Bytes, columns: &Columns, account: Option<String>) -> Result<Read, Refusal> {
+        self.guard.body(&parts.headers, bytes).map_err(|why| Refusal::new(StatusCode::UNAUTHORIZED, why))?;
+        let key = self.key_of(parts, bytes)?;
+        let parsed = self.reader.read(&parts.headers, bytes, columns)?;
+        Ok(Read { parsed, key, evidence: account.map(|account| Box::new(self.evidence(account, parts, bytes))) })
+    }
+
+    /// Puts attachments on the disk: a row must not refer to what is not there.
+    fn keep(&self, contents: &[Content]) -> Result<(), Refusal> {
+        let Some(folder) = self.reader.attachments().filter(|_| !contents.is_empty()) else { return Ok(()) };
+        attachments::keep(folder, contents).map_err(|error| {
+            tracing::error!(stream = %self.stream, folder = %folder.display(), %error, "attachments cannot be kept; the document is not taken");
+            Refusal::later("the attachments cannot be kept now; send it again")
+        })
+    }
+
     fn key_of(&self, parts: &Parts, body: &[u8]) -> Result<Option<Digest>, Refusal> {
         match &self.key {
             RequestKey::None => Ok(None),
@@ -101,6 +119,29 @@ impl Gate {
             },
         }
     }
+
+    /// What can be proven of a request: who sent it, and which bytes.
+    fn evidence(&self, account: String, parts: &Parts, body: &[u8]) -> Evidence {
+        let target = parts.uri.path_and_query().map_or(self.path(), |target| target.as_str());
+        Evidence {
+            at_micros: now_micros(),
+            stream: self.stream.clone(),
+            account,
+            what: format!("POST {}", self.path),
+            outcome: String::new(),
+            request_sha256: sha256(&[b"POST ", target.as_bytes(), b"\n", body]),
+            answer_sha256: String::new(),
+            answer_bytes: 0,
+            kept: String::new(),
+        }
+    }
+}
+
+/// A request that was read.
+struct Read {
+    parsed: Parsed,
+    key: Option<Digest>,
+    evidence: Option<Box<Evidence>>,
 }
 
 /// A stream that a run takes.
@@ -177,15 +218,16 @@ impl Door {
         let _place = Arc::clone(&gate.places).try_acquire_owned().map_err(full)?;
         let _waits = Counted::new(&self.figures.waiting);
         let Whole { bytes, mut room } = self.body(gate, body, came).await?;
-        let evidence = self.evidence.then(|| Box::new(evidence(gate, &self.account(peer, parts), parts, &bytes)));
+        let account = self.evidence.then(|| self.account(peer, parts));
         let known = Arc::clone(&columns.read().unwrap_or_else(PoisonError::into_inner));
-        let (parsed, key) = match bytes.len() > LARGE || gate.reader.attachments().is_some() {
-            false => read(gate, parts, &bytes, &known)?,
+        let Read { parsed, key, evidence } = match bytes.len() > LARGE || gate.reader.attachments().is_some() {
+            false => gate.read(parts, &bytes, &known, account)?,
             true => {
                 let (gate, parts) = (Arc::clone(gate), parts.clone());
                 let read = tokio::task::spawn_blocking(move || {
-                    let (parsed, key) = read(&gate, &parts, &bytes, &known)?;
-                    keep(&gate, parsed).map(|parsed| (parsed, key))
+                    let read = gate.read(&parts, &bytes, &known, account)?;
+                    gate.keep(&read.parsed.contents)?;
+                    Ok(read)
                 });
                 read.await.map_err(|_| Refusal::later("the body could not be read"))??
             }
@@ -275,39 +317,5 @@ impl Door {
         let kibibytes = u32::try_from(bytes.div_ceil(1_024).min(self.most_kib)).unwrap_or(u32::MAX);
         let full = |_| Refusal::busy("too many bytes wait for their group", SOON);
         Arc::clone(&self.room).try_acquire_many_owned(kibibytes).map_err(full)
-    }
-}
-
-fn read(gate: &Gate, parts: &Parts, bytes: &Bytes, columns: &crate::rows::Columns) -> Result<(Parsed, Option<Digest>), Refusal> {
-    gate.guard.body(&parts.headers, bytes).map_err(|why| Refusal::new(StatusCode::UNAUTHORIZED, why))?;
-    let key = gate.key_of(parts, bytes)?;
-    Ok((gate.reader.read(&parts.headers, bytes, columns)?, key))
-}
-
-/// Puts attachments on the disk: a row must not refer to what is not there.
-fn keep(gate: &Gate, mut parsed: Parsed) -> Result<Parsed, Refusal> {
-    let contents = std::mem::take(&mut parsed.contents);
-    if let Some(folder) = gate.reader.attachments().filter(|_| !contents.is_empty()) {
-        attachments::keep(folder, &contents).map_err(|error| {
-            tracing::error!(stream = %gate.stream, folder = %folder.display(), %error, "attachments cannot be kept; the document is not taken");
-            Refusal::later("the attachments cannot be kept now; send it again")
-        })?;
-    }
-    Ok(parsed)
-}
-
-/// What can be proven of a request: who sent it, and which bytes.
-fn evidence(gate: &Gate, account: &str, parts: &Parts, body: &Bytes) -> Evidence {
-    let target = parts.uri.path_and_query().map_or(gate.path(), |target| target.as_str());
-    Evidence {
-        at_micros: now_micros(),
-        stream: gate.stream.clone(),
-        account: account.to_owned(),
-        what: format!("POST {}", gate.path()),
-        outcome: String::new(),
-        request_sha256: sha256(&[b"POST ", target.as_bytes(), b"\n", body]),
-        answer_sha256: String::new(),
-        answer_bytes: 0,
-        kept: String::new(),
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn probe(webhook: &Webhook) -> Probe {
 /// Whether one can listen there. A hub that runs already does.
 fn address(webhook: &Webhook) -> Option<Finding> {
     let address = webhook.config.address()?;
-    if *webhook.listening.borrow() {
+    if webhook.listening.load(std::sync::atomic::Ordering::Acquire) {
         return None;
     }
     let error = listen(address).err()?;

@@ -115,7 +115,7 @@ pub(crate) async fn accept(listener: TcpListener, serving: Serving) -> Infallibl
         };
         let door = Arc::clone(&serving.door);
         let (head_within, running) = (serving.head_within, serving.running.clone());
-        let acceptor = serving.encryption.as_ref().map(|encryption| encryption.acceptor());
+        let acceptor = serving.encryption.as_ref().map(|encryption| encryption.acceptor(Instant::now()));
         serving.connections.spawn(async move {
             let _ended = connection(stream, address, acceptor, door, (head_within, running, place)).await;
         });

@@ -46,10 +46,10 @@ impl Encryption {
     }
 
     /// What accepts the next connection.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, now: Instant) -> TlsAcceptor {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.looked.elapsed() >= LOOK {
-            held.looked = Instant::now();
+        if now.saturating_duration_since(held.looked) >= LOOK {
+            held.looked = now;
             let changed = changed(&self.files);
             if changed != held.changed {
                 match load(&self.files) {
@@ -121,5 +121,34 @@ fn text(tag: x509_cert::der::Tag, bytes: &[u8]) -> Option<String> {
             String::from_utf16(&units.iter().map(|unit| u16::from_be_bytes(*unit)).collect::<Vec<_>>()).ok()
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
+        let folder = std::env::temp_dir().join(format!("hub-webhook-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        hub_conformance::authority(&folder, "hub");
+        let tls = Tls { certificate: "server.crt".into(), key: "server.key".into(), client_ca: Some("hub.pem".into()) };
+        let encryption = Encryption::new(&tls, &folder).unwrap();
+        let began = Instant::now();
+        let at = |looks: u32| encryption.acceptor(began + LOOK * looks + Duration::from_secs(1));
+        let first = at(0);
+        let same = |one: &TlsAcceptor, other: &TlsAcceptor| Arc::ptr_eq(one.config(), other.config());
+        assert!(same(&first, &at(1)), "nothing has changed");
+        std::fs::write(folder.join("server.key"), "no key").unwrap();
+        assert!(same(&first, &at(2)), "the old one stays");
+        hub_conformance::authority(&folder, "hub");
+        let renewed = at(3);
+        assert!(!same(&first, &renewed) && same(&renewed, &at(4)));
+        let certificate = CertificateDer::from_pem_file(folder.join("hub.pem")).unwrap();
+        assert_eq!(common_names(&certificate), ["hub"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(Encryption::new(&tls, &folder).err().unwrap().kind(), ErrorKind::BadConfig);
     }
 }

@@ -80,6 +80,8 @@ impl Fixture for Sender {
     fn config(&self) -> Value {
         json!({
             "listen": format!("127.0.0.1:{}", self.port),
+            // Whoever waits for a run that was killed sends again soon.
+            "answer_within_s": 1,
             "streams": {
                 "nguoi": {
                     "path": "/nhan/nguoi",
