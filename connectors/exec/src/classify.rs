@@ -6,7 +6,7 @@ use hub_sdk::{ErrorKind, SourceError};
 use crate::child::Outcome;
 use crate::limits::Exceeded;
 use crate::message::Trouble;
-use crate::scrub::Scrubber;
+use crate::scrub::{Scrubber, before_rows};
 
 /// Words of sources that refuse a login or a right.
 const DENIED: &[&str] = &[
@@ -20,6 +20,8 @@ const DENIED: &[&str] = &[
     "403 client error",
     "status code 401",
     "status code 403",
+    "status code: 401",
+    "status code: 403",
     "http 401",
     "http 403",
     "invalid credentials",
@@ -32,7 +34,8 @@ const DENIED: &[&str] = &[
     "logon denied",
 ];
 /// Words of sources that ask for less.
-const THROTTLED: &[&str] = &["429 client error", "status code 429", "http 429", "too many requests", "rate limit", "throttl"];
+const THROTTLED: &[&str] =
+    &["429 client error", "status code 429", "status code: 429", "http 429", "too many requests", "rate limit", "throttl"];
 /// Words of links that broke.
 const UNREACHABLE: &[&str] = &[
     "connection refused",
@@ -100,7 +103,7 @@ pub(crate) fn failed(doing: &str, outcome: &Outcome, troubles: &[Trouble], scrub
     }
     let words: Vec<String> = outcome.last_words.iter().map(|line| scrubber.scrub(line)).collect();
     let Some(trouble) = troubles.first() else {
-        let raw = outcome.last_words.join("\n");
+        let raw: String = outcome.last_words.iter().flat_map(|line| [before_rows(line), "\n"]).collect();
         // Whatever it was, another try costs nothing; a person is told by the metric and the log.
         let kind = kind_of(&raw).unwrap_or(ErrorKind::Unreachable);
         let said = if words.is_empty() { "it said nothing".to_owned() } else { format!("it said: {}", words.join(" | ")) };
@@ -110,7 +113,9 @@ pub(crate) fn failed(doing: &str, outcome: &Outcome, troubles: &[Trouble], scrub
             None => error,
         };
     };
-    let raw = format!("{} {}", trouble.message, trouble.internal_message.as_deref().unwrap_or_default());
+    // What it says to developers holds answers with their rows: its kind is told by it, and nobody is shown it.
+    let internal = before_rows(trouble.internal_message.as_deref().unwrap_or_default());
+    let raw = format!("{} {internal}", before_rows(&trouble.message));
     let declared = match trouble.failure_type.as_deref() {
         Some("config_error") => ErrorKind::BadConfig,
         Some("transient_error") => ErrorKind::Unreachable,
@@ -122,12 +127,7 @@ pub(crate) fn failed(doing: &str, outcome: &Outcome, troubles: &[Trouble], scrub
         // The others can go on without it.
         kind = ErrorKind::StreamBroken;
     }
-    let mut said = scrubber.scrub(&trouble.message);
-    if let Some(first) =
-        trouble.internal_message.as_deref().and_then(|words| words.lines().next()).filter(|words| *words != trouble.message)
-    {
-        said.push_str(&format!(" ({})", scrubber.scrub(first)));
-    }
+    let said = scrubber.scrub(&trouble.message);
     let mut error = SourceError::new(kind, doing).because(said);
     if let Some(advice) = advice(kind) {
         error = error.advise(advice);

@@ -61,7 +61,8 @@ async fn settings(source: &Source, findings: &mut Vec<Finding>) {
 fn wanting(schema: &Value, value: &Value, pointer: &str, findings: &mut Vec<Finding>) {
     let properties = schema["properties"].as_object();
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if value.get(name).is_none() {
+        // What begins so is given by an argument, as the manifest of a declarative source.
+        if value.get(name).is_none() && !name.starts_with("__") {
             let property = properties.and_then(|all| all.get(name)).unwrap_or(&Value::Null);
             let place =
                 if property["airbyte_secret"] == true { format!("secrets: {{{pointer}/{name}: …}}") } else { "config".to_owned() };

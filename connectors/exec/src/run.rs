@@ -12,7 +12,7 @@ use crate::catalog::{Offered, Wanted, configured};
 use crate::child::Running;
 use crate::config::Protocol;
 use crate::limits::Pulse;
-use crate::message::{Descriptor, Line, Message, Record, Trouble, read};
+use crate::message::{Descriptor, Line, Message, Record, State, Trouble, read};
 use crate::plan::Plan;
 use crate::schema::columns;
 use crate::source::{Order, Source};
@@ -62,6 +62,14 @@ impl Streams {
         self.all.iter().any(|stream| stream.plan.wanted.mode.keeps_state())
     }
 
+    /// Whether a state is of use: that of a stream which is read whole is not.
+    fn keep(&mut self, state: &State) -> bool {
+        match state {
+            State::Stream { stream, .. } => self.of(stream).is_some_and(|stream| stream.plan.wanted.mode.keeps_state()),
+            State::Whole(_) | State::Global(_) => self.keep_state(),
+        }
+    }
+
     fn named(&mut self, name: &str) -> Option<&mut Stream> {
         self.places.get(name).map(|place| &mut self.all[*place])
     }
@@ -97,6 +105,8 @@ pub(crate) struct Run {
     /// Whether the source says how far its streams are.
     has_status: bool,
     foreign: u64,
+    /// What the child logged last as an error: old sources say nothing else before they end.
+    last_words: Option<String>,
     /// The stream of the last record: the next one is mostly of the same.
     last: Option<(String, Option<String>, usize)>,
     /// Whether several streams are read.
@@ -135,6 +145,7 @@ impl Run {
             too_long: false,
             has_status: false,
             foreign: 0,
+            last_words: None,
             last: None,
             shares: streams.all.len() > 1,
         })
@@ -205,6 +216,7 @@ impl Run {
                         order: &self.order,
                         troubles: &mut self.troubles,
                         has_status: &mut self.has_status,
+                        last_words: &mut self.last_words,
                         broken: &mut self.broken,
                     };
                     heard.take(message, streams, states);
@@ -236,11 +248,12 @@ impl Run {
 
     /// Waits for the end of a child that has said everything, and tells what it failed for.
     pub(crate) async fn finish(self) -> Ended {
-        let Self { source, order, mut running, began, mut troubles, broken, too_long, has_status, foreign, shares, .. } = self;
+        let Self { source, order, mut running, began, mut troubles, broken, too_long, has_status, foreign, last_words, shares, .. } = self;
         if broken.is_some() {
             running.end().await;
         }
-        let outcome = running.finish(too_long).await;
+        let mut outcome = running.finish(too_long).await;
+        outcome.last_words.extend(last_words);
         source.board.foreign(foreign);
         // Words that a source has for the end of one stream are as good as an error.
         troubles.sort_by_key(|trouble| trouble.stream_descriptor.is_none());
@@ -288,6 +301,7 @@ struct Heard<'a> {
     order: &'a Order,
     troubles: &'a mut Vec<Trouble>,
     has_status: &'a mut bool,
+    last_words: &'a mut Option<String>,
     broken: &'a mut Option<SourceError>,
 }
 
@@ -299,7 +313,7 @@ impl Heard<'_> {
                     stream.named(&columns(&schema.schema));
                 }
             }
-            Message::State(state) if streams.keep_state() => states.note(state),
+            Message::State(state) if streams.keep(&state) => states.note(state),
             Message::Error(trouble) => self.troubles.push(trouble),
             Message::Status { stream, status } => {
                 *self.has_status = true;
@@ -320,8 +334,7 @@ impl Heard<'_> {
                 *self.broken = Some(error);
             }
             Message::Log(log) if matches!(log.level.as_str(), "FATAL" | "ERROR") => {
-                // What it says may hold rows; an error that follows from it comes as one.
-                tracing::debug!(level = log.level, bytes = log.message.len(), "the child has logged an error");
+                *self.last_words = log.message.lines().next().map(str::to_owned);
             }
             _ => {}
         }

@@ -11,6 +11,8 @@ const SHORTEST: usize = 4;
 const DIGITS: usize = 9;
 /// What an error shows of one text at most.
 const LONGEST: usize = 600;
+/// Where rows begin in what sources say: answers of an API, the row that broke a rule of a database.
+const ROWS: &[&str] = &["Request (body)", "Response (body)", "response body", "Response body", "DETAIL:"];
 
 /// Knows what must never be shown.
 #[derive(Clone, Default)]
@@ -63,19 +65,44 @@ impl Scrubber {
         self.words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     }
 
-    /// The text without secrets, without long numbers, and not longer than an error can hold.
+    /// The text without secrets, without rows and long numbers, and not longer than an error can hold.
     pub(crate) fn scrub(&self, text: &str) -> String {
         if self.hides_all {
             return "(not shown, since a secret of the configuration is too short to be taken out of it)".to_owned();
         }
-        let mut clean = text.to_owned();
+        let mut clean = before_rows(text).to_owned();
         for word in &self.words {
             if clean.contains(word.as_str()) {
                 clean = clean.replace(word.as_str(), "***");
             }
         }
-        cut(&without_numbers(&clean))
+        cut(&without_numbers(&without_objects(&clean)))
     }
+}
+
+/// The text up to where rows begin in it.
+pub(crate) fn before_rows(text: &str) -> &str {
+    let end = ROWS.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    &text[..end]
+}
+
+/// Without what stands in braces: objects as JSON or Python writes them are rows or configurations.
+fn without_objects(text: &str) -> String {
+    let (mut clean, mut depth) = (String::with_capacity(text.len()), 0_usize);
+    for letter in text.chars() {
+        match letter {
+            '{' => {
+                if depth == 0 {
+                    clean.push_str("{…}");
+                }
+                depth += 1;
+            }
+            '}' if depth > 0 => depth -= 1,
+            letter if depth == 0 => clean.push(letter),
+            _ => {}
+        }
+    }
+    clean
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -152,7 +179,7 @@ mod tests {
         }));
         for said in [
             "x mật \"khẩu\"/7 y",
-            r#"{"p": "mật \"khẩu\"/7"}"#,
+            r#"["mật \"khẩu\"/7"]"#,
             r#"m\u1eadt "kh\u1ea9u"/7"#,
             "u:m%E1%BA%ADt%20%22kh%E1%BA%A9u%22%2F7@",
             "tok-en",
@@ -167,6 +194,13 @@ mod tests {
     #[test]
     fn numbers_of_persons_are_taken_out_and_others_stay() {
         assert_eq!(Scrubber::default().scrub("số 079090000001, cổng 5432, 0912345678"), "số #########, cổng 5432, #########");
+    }
+
+    #[test]
+    fn rows_that_a_source_shows_are_taken_out() {
+        let said = "'GET' failed with '500'. Response (body): 'Nguyễn Văn A'";
+        assert_eq!(Scrubber::default().scrub(said), "'GET' failed with '500'. ");
+        assert_eq!(Scrubber::default().scrub("KeyError in {'ten': {'ho': 'Nguyễn'}} at 3"), "KeyError in {…} at 3");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Window {
 
 fn parse(text: &str) -> Option<Vec<(u64, u64)>> {
     let number = |part: Option<&str>| u64::from_str_radix(part?, 16).ok();
-    (text.len() % 32 == 0).then_some(())?;
+    text.len().is_multiple_of(32).then_some(())?;
     (0..text.len() / 32)
         .map(|row| Some((number(text.get(row * 32..row * 32 + 16))?, number(text.get(row * 32 + 16..row * 32 + 32))?)))
         .collect()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::Scratch;
+use super::{Scratch, python};
 
 /// Its rows, and what is written of them.
 pub(crate) struct FakeAirbyte {
@@ -50,7 +50,7 @@ impl FakeAirbyte {
     pub(crate) fn config(&self) -> Value {
         json!({
             "protocol": "airbyte",
-            "command": ["python3", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_airbyte.py")],
+            "command": [python(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_airbyte.py")],
             "config": {"folder": self.data()},
             "secrets": {"/password": "mat khau"},
             "folder": self.work(),

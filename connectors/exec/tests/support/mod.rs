@@ -1,6 +1,8 @@
 //! What the tests stand on: a folder of their own, real sources from PyPI, and a made-up one whose rows a test changes.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub(crate) mod api;
+pub(crate) mod desk;
 pub(crate) mod fake;
 pub(crate) mod postgres;
 
@@ -37,6 +39,15 @@ pub(crate) fn source(name: &str, program: &str) -> String {
     let output = Command::new("sh").args([script, name]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     format!("{}/{name}/bin/{program}", String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// The interpreter itself, and not a script that looks for one.
+pub(crate) fn python() -> &'static str {
+    static FOUND: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    FOUND.get_or_init(|| {
+        let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    })
 }
 
 /// The processes that live and have a word in their command line.
