@@ -1,19 +1,20 @@
 //! Follows the files of one stream: look, wait until a file rests, take it once, tell what is new.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName};
 use hub_sdk::{BatchLimits, Delivery, ErrorKind, Known, Look, Looks, Outlet, Shut, SourceError, key_rows};
 
 use crate::board::{Board, Waiting};
 use crate::config::{FileStream, FilesConfig, Mode};
-use crate::folder::{Entry, classified, digests, list, modified, set_aside};
+use crate::digests::digests;
 use crate::reading::{Held, Manner, Reading, Slice};
 use crate::rows::{Bad, Trouble};
+use crate::store::{Entry, Fetched, Store, StoreError};
 use crate::taken::{Files, Refused, State, Taken};
 use crate::text::is_packed;
 
@@ -40,7 +41,7 @@ impl From<SourceError> for Ended {
 /// What following one stream needs.
 pub(crate) struct Follower {
     pub(crate) config: Arc<FilesConfig>,
-    pub(crate) folder: PathBuf,
+    pub(crate) store: Arc<Store>,
     pub(crate) name: StreamName,
     pub(crate) stream: Arc<FileStream>,
     /// Columns that a file must have.
@@ -52,8 +53,8 @@ pub(crate) struct Follower {
     pub(crate) files: Files,
     /// `None` only while a file is read.
     pub(crate) held: Option<Held>,
-    /// Size and time of each file at the look before.
-    pub(crate) before: HashMap<String, (u64, u64)>,
+    /// Each file as it was at the look before, and since when it has been so.
+    pub(crate) before: HashMap<String, (Entry, Instant)>,
 }
 
 /// A file that is open, and what its content is.
@@ -91,8 +92,7 @@ impl Follower {
     }
 
     async fn look(&mut self) -> Result<(), Ended> {
-        let (folder, pattern) = (self.folder.clone(), self.stream.pattern.clone());
-        let entries = blocking(move || list(&folder, &pattern)).await?.map_err(|error| self.unreachable(error))?;
+        let entries = self.store.list(&self.stream.pattern).await.map_err(|error| self.lost(error))?;
         let mut due: Vec<Entry> = entries.iter().filter(|entry| !self.files.is_settled(entry)).cloned().collect();
         self.tell_board(&due);
         if self.stream.mode == Mode::Whole && !self.files.is_complete {
@@ -100,7 +100,7 @@ impl Follower {
         }
         let mut resting = 0;
         for (place, entry) in due.iter().enumerate() {
-            if self.before.get(&entry.name) != Some(&(entry.size, entry.modified)) {
+            if !self.rests(entry) {
                 // The ones behind it may rest, but deliveries are taken in their order.
                 break;
             }
@@ -119,8 +119,18 @@ impl Follower {
         if !forgotten.is_empty() {
             self.outlet.deliver(Delivery::new(Vec::new(), forgotten)).await?;
         }
-        self.before = entries.into_iter().map(|entry| (entry.name, (entry.size, entry.modified))).collect();
+        let (mut before, now) = (std::mem::take(&mut self.before), Instant::now());
+        let since = |entry: Entry| match before.remove(&entry.name) {
+            Some((was, since)) if was == entry => (entry.name.clone(), (entry, since)),
+            _ => (entry.name.clone(), (entry, now)),
+        };
+        self.before = entries.into_iter().map(since).collect();
         Ok(())
+    }
+
+    /// Whether a file is as it was at the look before, and for long enough that a change would show.
+    fn rests(&self, entry: &Entry) -> bool {
+        self.before.get(&entry.name).is_some_and(|(was, since)| was == entry && since.elapsed() >= self.store.resolution())
     }
 
     /// Of whole deliveries that nobody knows only the last one is read.
@@ -128,8 +138,8 @@ impl Follower {
         let Some(last) = due.pop() else { return Ok(()) };
         let look = self.looks.begin();
         let mut checkpoint = Checkpoint::empty();
-        for Entry { name, size, modified } in due.drain(..) {
-            let taken = Taken { size, modified, sha256: String::new(), rows: 0, state: State::Taken, look: look.at, refused: None };
+        for Entry { name, size, modified, etag } in due.drain(..) {
+            let taken = Taken { size, modified, etag, sha256: String::new(), rows: 0, state: State::Taken, look: look.at, refused: None };
             self.files.set(&name, taken, &mut checkpoint);
         }
         due.push(last);
@@ -141,17 +151,18 @@ impl Follower {
 
     /// Takes one file that rests.
     async fn take(&mut self, entry: &Entry) -> Result<(), Ended> {
-        let (path, name, taken) = (self.folder.join(&entry.name), entry.name.clone(), self.files.get(&entry.name).cloned());
-        let opened = match blocking(move || inspect(&path, name, taken.as_ref())).await? {
-            Ok(opened) => opened,
-            // Gone since it was listed: the next look tells whether the whole folder is.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(self.unreachable(error).into()),
+        let fetched = match self.store.fetch(&entry.name).await {
+            Ok(fetched) => fetched,
+            // Gone since it was listed: the next look tells whether the whole place is.
+            Err(error) if error.is_gone => return Ok(()),
+            Err(error) => return Err(self.lost(error).into()),
         };
         // Another one since it was listed: it does not rest.
-        if opened.entry != *entry {
+        if fetched.entry != *entry {
             return Ok(());
         }
+        let taken = self.files.get(&entry.name).cloned();
+        let opened = blocking(move || inspect(fetched, taken.as_ref())).await?.map_err(|error| self.unreadable(error))?;
         let mut look = self.looks.begin();
         match self.plan(&opened) {
             Plan::Remember(rows) => {
@@ -194,7 +205,7 @@ impl Follower {
 
     async fn read(&mut self, mut opened: Opened, told: u64, look: &mut Look) -> Result<(), Ended> {
         let held = self.held.take().ok_or_else(|| self.defect("two files of a stream are read at once"))?;
-        let file = opened.file.try_clone().map_err(|error| self.unreachable(error))?;
+        let file = opened.file.try_clone().map_err(|error| self.unreadable(error))?;
         let (name, manner) = (opened.entry.name.clone(), self.manner(told));
         let mut reading = match blocking(move || Reading::open(file, &name, manner, held)).await? {
             Ok(reading) => reading,
@@ -264,7 +275,7 @@ impl Follower {
     /// Ends a file that cannot be read on.
     async fn give_up(&mut self, opened: &mut Opened, look: &Look, rows: u64, trouble: Trouble) -> Result<(), Ended> {
         match trouble {
-            Trouble::Io(error) => Err(self.unreachable(error).into()),
+            Trouble::Io(error) => Err(self.unreadable(error).into()),
             Trouble::Bad(bad) => self.reject(opened, look, rows, &bad).await,
         }
     }
@@ -276,17 +287,16 @@ impl Follower {
         let taken = match self.files.get(name).filter(|taken| taken.state == State::Taken && taken.sha256 != opened.sha256) {
             // What was taken of it stays true; the state that is refused is remembered beside it.
             Some(taken) if self.stream.mode == Mode::Append => {
-                let Entry { size, modified, .. } = opened.entry;
-                Taken { refused: Some(Refused { size, modified }), look: look.at, ..taken.clone() }
+                let Entry { size, modified, etag, .. } = opened.entry.clone();
+                Taken { refused: Some(Refused { size, modified, etag }), look: look.at, ..taken.clone() }
             }
             _ => opened.taken(rows, State::Rejected, look),
         };
         if !self.config.aside.is_empty() {
             let report = report(&self.name, name, rows, bad);
-            let (folder, aside, moved) = (self.folder.clone(), self.config.aside.clone(), opened.entry.clone());
-            if let Err(error) = blocking(move || set_aside(&folder, &aside, &moved, &report)).await? {
+            if let Err(error) = self.store.set_aside(&self.config.aside, &opened.entry, report).await {
                 // It stays where it is, and is not tried again before it changes.
-                tracing::warn!(stream = %self.name, file = %name, %error, "a refused file cannot be moved aside");
+                tracing::warn!(stream = %self.name, file = %name, error = %error.why, "a refused file cannot be moved aside");
             }
         }
         self.deliver(Vec::new(), &opened.entry.name, taken, None).await
@@ -313,8 +323,12 @@ impl Follower {
         self.board.tell(&self.name, Waiting { files: due.len(), oldest, rejected: self.files.rejected() });
     }
 
-    fn unreachable(&self, error: io::Error) -> SourceError {
-        classified(error, format!("reading {}", self.folder.display())).of(self.name.clone())
+    fn lost(&self, error: StoreError) -> SourceError {
+        error.told(format!("reading {}", self.store.place())).of(self.name.clone())
+    }
+
+    fn unreadable(&self, error: io::Error) -> SourceError {
+        unreadable(error, format!("reading {}", self.store.place())).of(self.name.clone())
     }
 
     fn defect(&self, why: impl Into<String>) -> SourceError {
@@ -324,16 +338,14 @@ impl Follower {
 
 impl Opened {
     fn taken(&self, rows: u64, state: State, look: &Look) -> Taken {
-        let Entry { size, modified, .. } = self.entry;
-        Taken { size, modified, sha256: self.sha256.clone(), rows, state, look: look.at, refused: None }
+        let Entry { size, modified, etag, .. } = self.entry.clone();
+        Taken { size, modified, etag, sha256: self.sha256.clone(), rows, state, look: look.at, refused: None }
     }
 }
 
-/// Opens a file and learns what its content is, and whether what was taken under its name is its beginning.
-fn inspect(path: &std::path::Path, name: String, taken: Option<&Taken>) -> io::Result<Opened> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let entry = Entry { name, size: metadata.len(), modified: modified(&metadata) };
+/// Learns what a file's content is, and whether what was taken under its name is its beginning.
+fn inspect(fetched: Fetched, taken: Option<&Taken>) -> io::Result<Opened> {
+    let Fetched { mut file, entry } = fetched;
     let size = taken.map_or(0, |taken| taken.size);
     let (start, sha256) = digests(&mut file, size)?;
     let has_grown = taken.is_some_and(|taken| taken.sha256 == start) && size < entry.size && is_seam(&mut file, size)?;
@@ -395,7 +407,8 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         .map_err(|error| SourceError::new(ErrorKind::Defect, "waiting for the disk").because(error.to_string()))
 }
 
-/// Whether a folder can be listed.
-pub(crate) fn reach(folder: &std::path::Path) -> io::Result<usize> {
-    Ok(fs::read_dir(folder)?.count())
+/// An error of reading a file that was opened.
+pub(crate) fn unreadable(error: io::Error, doing: String) -> SourceError {
+    let kind = if error.kind() == io::ErrorKind::PermissionDenied { ErrorKind::Denied } else { ErrorKind::Unreachable };
+    SourceError::new(kind, doing).because(error).advise("see whether the place of the files can be reached and read")
 }

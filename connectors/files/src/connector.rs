@@ -1,7 +1,5 @@
 //! The connector: what the hub calls, put together from folder, files and rows.
 
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -14,19 +12,19 @@ use hub_sdk::{
 };
 
 use crate::board::Board;
-use crate::capture::{Ended, Follower, batches, blocking, reach};
+use crate::capture::{Ended, Follower, batches, blocking, unreadable};
 use crate::columns::Columns;
 use crate::config::{FileStream, FilesConfig, Format, Mode};
-use crate::folder::{Entry, classified, list};
 use crate::reading::{Held, Manner, Reading};
 use crate::rows::Trouble;
+use crate::store::{Entry, Store, StoreError};
 use crate::taken::Files as Taken;
 
 /// A folder of files as a source.
 pub struct Files {
     pub(crate) config: Arc<FilesConfig>,
     pub(crate) context: OpenContext,
-    pub(crate) folder: PathBuf,
+    pub(crate) store: Arc<Store>,
     board: Arc<Board>,
 }
 
@@ -57,8 +55,8 @@ impl Connector for Files {
         if let Some(fault) = config.faults().into_iter().next() {
             return Err(opening().because(format!("{} {}", fault.pointer, fault.message)));
         }
-        let folder = context.directory.join(&config.folder);
-        Ok(Self { config: Arc::new(config), context, folder, board: Arc::default() })
+        let store = Store::new(&config, &context.directory).map_err(|error| error.told(format!("opening system {}", context.system)))?;
+        Ok(Self { config: Arc::new(config), context, store: Arc::new(store), board: Arc::default() })
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
@@ -66,7 +64,7 @@ impl Connector for Files {
     }
 
     async fn discover(&self) -> Result<Vec<StreamShape>, SourceError> {
-        self.reached().await?;
+        self.reached().await.map_err(|error| self.lost(error))?;
         let mut shapes = Vec::new();
         for name in self.config.streams.keys() {
             let stream = StreamName::new(name).map_err(|error| self.error(ErrorKind::BadConfig).because(error))?;
@@ -150,7 +148,7 @@ impl Connector for Files {
     fn acknowledge(&self, _durable: &Checkpoint) {}
 
     async fn gauges(&self) -> Result<Vec<SourceGauge>, SourceError> {
-        self.reached().await?;
+        self.reached().await.map_err(|error| self.lost(error))?;
         let waiting = self.board.sum();
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
         let now = u64::try_from(now_micros()).unwrap_or(0);
@@ -172,13 +170,16 @@ impl Connector for Files {
 
 impl Files {
     pub(crate) fn error(&self, kind: ErrorKind) -> SourceError {
-        SourceError::new(kind, format!("reading {}", self.folder.display()))
+        SourceError::new(kind, format!("reading {}", self.store.place()))
     }
 
-    /// Makes sure that the folder can be listed; how many entries it has.
-    pub(crate) async fn reached(&self) -> Result<usize, SourceError> {
-        let folder = self.folder.clone();
-        blocking(move || reach(&folder)).await?.map_err(|error| classified(error, format!("reading {}", self.folder.display())))
+    /// Makes sure that the place can be listed; how many files are in it.
+    pub(crate) async fn reached(&self) -> Result<usize, StoreError> {
+        Ok(self.store.list("*").await?.len())
+    }
+
+    pub(crate) fn lost(&self, error: StoreError) -> SourceError {
+        error.told(format!("reading {}", self.store.place()))
     }
 
     /// A stream as configured.
@@ -194,9 +195,8 @@ impl Files {
 
     /// The files of a stream that are there, in the order of their delivery.
     pub(crate) async fn files(&self, name: &StreamName) -> Result<Vec<Entry>, SourceError> {
-        let (folder, pattern) = (self.folder.clone(), self.stream(name)?.pattern.clone());
-        let listed = blocking(move || list(&folder, &pattern)).await?;
-        listed.map_err(|error| classified(error, format!("reading {}", self.folder.display())).of(name.clone()))
+        let pattern = &self.stream(name)?.pattern;
+        self.store.list(pattern).await.map_err(|error| self.lost(error).of(name.clone()))
     }
 
     /// Columns that a file of a stream must have: its key, and what the mapping reads.
@@ -223,24 +223,20 @@ impl Files {
 
     /// A file of a stream, open, as a snapshot reads it.
     async fn reading(&self, name: &StreamName, entry: &Entry, held: Held) -> Result<Reading, SourceError> {
-        let (path, file) = (self.folder.join(&entry.name), entry.name.clone());
-        let manner = self.manner(name)?;
-        let opened = blocking(move || match File::open(path) {
-            Ok(open) => Reading::open(open, &file, manner, held).map_err(|(_, trouble)| trouble),
-            Err(error) => Err(Trouble::Io(error)),
-        })
-        .await?;
+        let fetched = self.store.fetch(&entry.name).await.map_err(|error| self.lost(error).of(name.clone()))?;
+        let (file, manner) = (entry.name.clone(), self.manner(name)?);
+        let opened = blocking(move || Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)).await?;
         opened.map_err(|trouble| self.told(trouble, entry).of(name.clone()))
     }
 
     /// The columns of a file: of its header, or of its first rows where they alone say it.
     pub(crate) async fn columns_of(&self, name: &StreamName, entry: &Entry) -> Result<Vec<String>, SourceError> {
-        let (path, file) = (self.folder.join(&entry.name), entry.name.clone());
+        let fetched = self.store.fetch(&entry.name).await.map_err(|error| self.lost(error).of(name.clone()))?;
+        let file = entry.name.clone();
         let manner = Manner { needed: Vec::new(), ..self.manner(name)? };
         let held = self.held(name)?;
         let columns = blocking(move || {
-            let open = File::open(path).map_err(Trouble::Io)?;
-            let mut reading = Reading::open(open, &file, manner, held).map_err(|(_, trouble)| trouble)?;
+            let mut reading = Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)?;
             if !reading.has_header() {
                 reading.step(BatchLimits { rows: 1_000, ..BatchLimits::default() })?;
             }
@@ -256,9 +252,9 @@ impl Files {
 
     /// A fault of a file as an error.
     pub(crate) fn told(&self, trouble: Trouble, entry: &Entry) -> SourceError {
-        let doing = format!("reading {}", self.folder.join(&entry.name).display());
+        let doing = format!("reading {} of {}", entry.name, self.store.place());
         match trouble {
-            Trouble::Io(error) => classified(error, doing),
+            Trouble::Io(error) => unreadable(error, doing),
             Trouble::Bad(bad) => {
                 let place = bad.row.map(|row| format!("row {row}: ")).unwrap_or_default();
                 SourceError::new(ErrorKind::StreamBroken, doing)
@@ -273,7 +269,7 @@ impl Files {
         let columns = self.columns(name)?;
         Ok(Follower {
             config: Arc::clone(&self.config),
-            folder: self.folder.clone(),
+            store: Arc::clone(&self.store),
             name: name.clone(),
             stream: self.stream(name)?,
             needed: self.needed(name)?,
@@ -306,7 +302,7 @@ impl Files {
         };
         let files = self.files(&name).await?;
         if files.is_empty() {
-            findings.push(crate::probe::no_files(&stream.pattern, &self.folder));
+            findings.push(crate::probe::no_files(&stream.pattern, self).await);
         }
         let bytes = match stream.mode {
             Mode::Whole => files.last().map(|entry| entry.size),

@@ -1,23 +1,20 @@
 //! What `hub check` says of a folder: everything that is wrong at once, with what mends it.
 
-use std::path::Path;
-
-use hub_sdk::{ErrorKind, Finding, Probe, SourceError, StreamRequest};
+use hub_sdk::{Finding, Probe, SourceError, StreamRequest};
 
 use crate::connector::Files;
 
 /// Looks at the folder and at the newest file of each mapped stream.
 pub(crate) async fn probe(files: &Files) -> Result<Probe, SourceError> {
-    let place = files.folder.display().to_string();
+    let place = files.store.place();
     let entries = match files.reached().await {
         Ok(entries) => entries,
         Err(error) => {
-            let code = if error.kind() == ErrorKind::Denied { "folder-denied" } else { "folder-missing" };
-            let finding = Finding { fatal: true, code, message: error.report(), remedy: error.advice().map(str::to_owned) };
-            return Ok(Probe { server: format!("folder {place}"), findings: vec![finding] });
+            let finding = Finding { fatal: true, code: error.code, message: error.why, remedy: Some(error.advice) };
+            return Ok(Probe { server: place, findings: vec![finding] });
         }
     };
-    let mut probe = Probe { server: format!("folder {place} with {entries} entries"), findings: Vec::new() };
+    let mut probe = Probe { server: format!("{place} with {entries} files"), findings: Vec::new() };
     for request in &files.context.streams {
         stream(files, request, &mut probe.findings).await?;
     }
@@ -35,7 +32,7 @@ async fn stream(files: &Files, request: &StreamRequest, findings: &mut Vec<Findi
     };
     let present = files.files(&request.stream).await?;
     let Some(newest) = present.last() else {
-        findings.push(no_files(&stream.pattern, &files.folder));
+        findings.push(no_files(&stream.pattern, files).await);
         return Ok(());
     };
     match files.columns_of(&request.stream, newest).await {
@@ -61,17 +58,16 @@ async fn stream(files: &Files, request: &StreamRequest, findings: &mut Vec<Findi
 }
 
 /// The finding for a pattern that nothing fits, with what lies there.
-pub(crate) fn no_files(pattern: &str, folder: &Path) -> Finding {
-    let mut there: Vec<String> = std::fs::read_dir(folder)
-        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-        .unwrap_or_default();
+pub(crate) async fn no_files(pattern: &str, files: &Files) -> Finding {
+    let listed = files.store.list("*").await.unwrap_or_default();
+    let mut there: Vec<String> = listed.into_iter().map(|entry| entry.name).collect();
     there.sort();
     there.truncate(5);
     let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
     Finding {
         fatal: false,
         code: "no-file-matches",
-        message: format!("no file in {} fits {pattern} yet; there is {there}", folder.display()),
+        message: format!("no file in {} fits {pattern} yet; there is {there}", files.store.place()),
         remedy: Some("wait for the first delivery, or mend `pattern`".to_owned()),
     }
 }

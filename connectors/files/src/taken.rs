@@ -6,7 +6,7 @@ use hub_sdk::model::{Checkpoint, StreamName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::folder::Entry;
+use crate::store::Entry;
 
 /// Files that are gone from the folder and still remembered, so that the same one is not taken twice.
 const REMEMBERED: usize = 5_000;
@@ -30,6 +30,9 @@ pub(crate) struct Taken {
     pub(crate) size: u64,
     /// When it was changed last, microseconds since 1970.
     pub(crate) modified: u64,
+    /// The place's own mark of this state; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) etag: String,
     /// SHA-256 of its bytes as they lie there; empty for a delivery that a later one had overtaken before it was read.
     pub(crate) sha256: String,
     /// Rows that are told.
@@ -44,12 +47,21 @@ pub(crate) struct Taken {
 }
 
 /// A state of a file that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     /// Bytes.
     pub(crate) size: u64,
     /// When it was changed last, microseconds since 1970.
     pub(crate) modified: u64,
+    /// The place's own mark of this state; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) etag: String,
+}
+
+impl Refused {
+    fn is(&self, entry: &Entry) -> bool {
+        (self.size, self.modified, &self.etag) == (entry.size, entry.modified, &entry.etag)
+    }
 }
 
 /// Files of one stream.
@@ -86,8 +98,8 @@ impl Files {
     /// Whether a file need not be looked into: it is as it was.
     pub(crate) fn is_settled(&self, entry: &Entry) -> bool {
         let Some(taken) = self.files.get(&entry.name) else { return false };
-        let is_as_taken = (taken.size, taken.modified) == (entry.size, entry.modified) && taken.state != State::Partial;
-        is_as_taken || taken.refused == Some(Refused { size: entry.size, modified: entry.modified })
+        let is_same = (taken.size, taken.modified, &taken.etag) == (entry.size, entry.modified, &entry.etag);
+        is_same && taken.state != State::Partial || taken.refused.as_ref().is_some_and(|refused| refused.is(entry))
     }
 
     /// The name under which the same content was taken already.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use encoding_rs::{Decoder, UTF_16BE, UTF_16LE, WINDOWS_1258};
@@ -40,7 +41,7 @@ pub(crate) fn unpacked(mut file: File, format: Format, document_mib: u64) -> io:
             return Ok(file);
         }
     };
-    let (limit, mut plain) = (document_mib << 20, spool()?);
+    let (limit, mut plain) = (document_mib << 20, nameless(&std::env::temp_dir())?);
     if io::copy(&mut bytes.take(limit + 1), &mut plain)? > limit {
         return Err(content(format!("it is larger than document_mib, {document_mib} MiB, when it is unpacked; raise it")));
     }
@@ -55,11 +56,11 @@ fn is_workbook(file: &File) -> io::Result<bool> {
 }
 
 /// A file without a name, gone when it is closed. Only the hub's user may read it.
-pub(crate) fn spool() -> io::Result<File> {
+pub(crate) fn nameless(folder: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = format!("hub-files-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let path = std::env::temp_dir().join(name);
+    let path = folder.join(name);
     let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)

@@ -1,19 +1,19 @@
-//! The kit on a real folder, with deliveries as CSV and as JSON.
+//! The kit on a folder, with deliveries as CSV and as JSON; on OpenSSH's sshd; and on the S3 of moto.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
 
+#[path = "support/places.rs"]
+mod places;
 #[path = "support/scratch.rs"]
 mod scratch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use hub_conformance::{Fixture, NULL};
 use hub_connector_files::Files;
 use hub_sdk::model::StreamName;
 use serde_json::{Value, json};
 
-use scratch::{Scratch, deliver};
+use places::Place;
 
 /// Two hard values of every kind of text.
 const EXTREMES: &[(&str, [&str; 2])] = &[
@@ -29,27 +29,16 @@ const EXTREMES: &[(&str, [&str; 2])] = &[
     ("emoji", ["🏠", "\u{feff}"]),
 ];
 
-/// A folder into which one file a stream is delivered whole, again and again.
-struct Folder<const JSON: bool> {
-    scratch: Scratch,
+/// A place into which one file a stream is delivered whole, again and again.
+struct Delivered<P, const JSON: bool> {
+    place: P,
     rows: BTreeMap<i64, Option<String>>,
     extremes: BTreeMap<i64, Option<usize>>,
     has_column: bool,
 }
 
-impl<const JSON: bool> Folder<JSON> {
-    /// Where the folder is when it can be reached.
-    fn mounted(&self) -> PathBuf {
-        self.scratch.path().join("nhan")
-    }
-
-    /// Where it is while the link is cut.
-    fn lost(&self) -> PathBuf {
-        self.scratch.path().join("mat_ket_noi")
-    }
-
-    fn deliver(&self, name: &str, header: &[&str], rows: &[Vec<Option<String>>]) {
-        let folder = if self.mounted().exists() { self.mounted() } else { self.lost() };
+impl<P: Place, const JSON: bool> Delivered<P, JSON> {
+    async fn deliver(&self, name: &str, header: &[&str], rows: &[Vec<Option<String>>]) {
         let text = if JSON {
             let object =
                 |row: &Vec<Option<String>>| header.iter().zip(row).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -59,28 +48,26 @@ impl<const JSON: bool> Folder<JSON> {
             let line = |row: &Vec<Option<String>>| row.iter().map(cell).collect::<Vec<_>>().join(";") + "\r\n";
             format!("\u{feff}{}\r\n{}", header.join(";"), rows.iter().map(line).collect::<String>())
         };
-        deliver(&folder, name, text.as_bytes());
+        self.place.deliver(name, text.as_bytes()).await;
     }
 
-    fn deliver_rows(&self) {
+    async fn deliver_rows(&self) {
         let row = |(id, name): (&i64, &Option<String>)| {
             let mut row = vec![Some(id.to_string()), name.clone()];
             row.extend(self.has_column.then(|| Some("7".to_owned())));
             row
         };
         let header = if self.has_column { &["id", "name", "them"][..] } else { &["id", "name"] };
-        self.deliver("nguoi", header, &self.rows.iter().map(row).collect::<Vec<_>>());
+        self.deliver("nguoi", header, &self.rows.iter().map(row).collect::<Vec<_>>()).await;
     }
 }
 
-impl<const JSON: bool> Fixture for Folder<JSON> {
+impl<P: Place + Sync, const JSON: bool> Fixture for Delivered<P, JSON> {
     type Connector = Files;
 
     async fn start() -> Self {
-        let fixture = Self { scratch: Scratch::new(), rows: BTreeMap::new(), extremes: BTreeMap::new(), has_column: false };
-        std::fs::create_dir(fixture.mounted()).unwrap();
-        std::fs::write(fixture.scratch.path().join("tap_tin"), "079090000001;mật").unwrap();
-        fixture.deliver_rows();
+        let fixture = Self { place: P::start().await, rows: BTreeMap::new(), extremes: BTreeMap::new(), has_column: false };
+        fixture.deliver_rows().await;
         fixture
     }
 
@@ -93,22 +80,25 @@ impl<const JSON: bool> Fixture for Folder<JSON> {
             true => json!({"pattern": pattern, "format": "json", "rows": "/data", "mode": "whole", "key": ["id"]}),
             false => json!({"pattern": pattern, "mode": "whole", "key": ["id"]}),
         };
-        json!({"folder": self.mounted(), "every_s": 0.02, "streams": {"nguoi": stream("nguoi"), "moi_kieu": stream("moi_kieu")}})
+        let mut config = self.place.config();
+        config["every_s"] = json!(0.02);
+        config["streams"] = json!({"nguoi": stream("nguoi"), "moi_kieu": stream("moi_kieu")});
+        config
     }
 
     async fn put(&mut self, rows: &[(i64, Option<String>)]) {
         self.rows.extend(rows.iter().cloned());
-        self.deliver_rows();
+        self.deliver_rows().await;
     }
 
     async fn delete(&mut self, ids: &[i64]) {
         ids.iter().for_each(|id| _ = self.rows.remove(id));
-        self.deliver_rows();
+        self.deliver_rows().await;
     }
 
     async fn truncate(&mut self) {
         self.rows.clear();
-        self.deliver_rows();
+        self.deliver_rows().await;
     }
 
     async fn rows(&mut self) -> BTreeMap<String, String> {
@@ -126,48 +116,51 @@ impl<const JSON: bool> Fixture for Folder<JSON> {
             let values = EXTREMES.iter().map(|(_, hard)| values.map(|place| hard[place].to_owned()));
             std::iter::once(Some(id.to_string())).chain(values).collect::<Vec<_>>()
         };
-        self.deliver("moi_kieu", &header, &self.extremes.iter().map(row).collect::<Vec<_>>());
+        self.deliver("moi_kieu", &header, &self.extremes.iter().map(row).collect::<Vec<_>>()).await;
         3
     }
 
     fn cut(&mut self) {
-        std::fs::rename(self.mounted(), self.lost()).unwrap();
+        self.place.cut();
     }
 
     fn mend(&mut self) {
-        std::fs::rename(self.lost(), self.mounted()).unwrap();
+        self.place.mend();
     }
 
     async fn restart(&mut self) {
-        self.cut();
-        // Longer than many looks: a server that is back before anybody looked has cost nothing.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        self.mend();
+        self.place.restart().await;
     }
 
     async fn add_column(&mut self) {
         self.has_column = true;
-        self.deliver_rows();
+        self.deliver_rows().await;
     }
 
-    /// A folder has no password: what must never be shown is what its files hold. The tests may run as root, to whom the
-    /// system denies nothing but what cannot be: a folder in a file.
     fn refused(&self) -> (Value, &'static str) {
+        let (place, secret) = self.place.refused();
         let mut config = self.config();
-        config["folder"] = json!(self.scratch.path().join("tap_tin").join("nhan"));
-        (config, "079090000001")
+        place.as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());
+        (config, secret)
     }
 
     async fn left_behind(&mut self) -> Vec<String> {
-        let names = std::fs::read_dir(self.mounted()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name != "nguoi" && name != "moi_kieu").collect()
+        self.place.names().await.into_iter().filter(|name| name != "nguoi" && name != "moi_kieu").collect()
     }
 }
 
 mod csv {
-    hub_conformance::conformance!(super::Folder<false>);
+    hub_conformance::conformance!(super::Delivered<crate::places::Local, false>);
 }
 
 mod json {
-    hub_conformance::conformance!(super::Folder<true>);
+    hub_conformance::conformance!(super::Delivered<crate::places::Local, true>);
+}
+
+mod sftp {
+    hub_conformance::conformance!(super::Delivered<crate::places::Remote, false>);
+}
+
+mod s3 {
+    hub_conformance::conformance!(super::Delivered<crate::places::Objects, false>);
 }

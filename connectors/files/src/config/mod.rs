@@ -8,12 +8,27 @@ use hub_sdk::ConfigFault;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A folder into which files are delivered. Unknown keys are refused.
+mod place;
+
+pub use place::{S3Place, SftpPlace};
+
+/// A place into which files are delivered. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesConfig {
     /// The folder, local or mounted; a relative one starts at the configuration folder. Folders in it are not looked into.
-    pub folder: PathBuf,
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// A folder on an SFTP server, instead of `folder`.
+    #[serde(default)]
+    pub sftp: Option<SftpPlace>,
+    /// A bucket of an S3-compatible store, instead of `folder`.
+    #[serde(default)]
+    pub s3: Option<S3Place>,
+    /// Folder in which a file from afar lies while it is read, nameless and for the hub's user alone: the system's for temporary
+    /// files unless given.
+    #[serde(default)]
+    pub spool: Option<PathBuf>,
     /// Seconds between two looks at the folder. A file is taken when it has not changed for one look.
     #[serde(default = "defaults::every_s")]
     pub every_s: f64,
@@ -183,7 +198,16 @@ impl FilesConfig {
                 faults.push(ConfigFault { pointer: pointer.to_owned(), message: message.to_owned() });
             }
         };
-        fault(self.folder.as_os_str().is_empty(), "/folder", "is empty; give the folder into which the files are delivered");
+        let places = [self.folder.is_some(), self.sftp.is_some(), self.s3.is_some()].into_iter().filter(|is_given| *is_given).count();
+        fault(places != 1, "", "needs exactly one of `folder`, `sftp` and `s3`");
+        let is_empty = self.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty());
+        fault(is_empty, "/folder", "is empty; give the folder into which the files are delivered");
+        for (field, message) in self.sftp.iter().flat_map(SftpPlace::faults) {
+            fault(true, &format!("/sftp{field}"), message);
+        }
+        for (field, message) in self.s3.iter().flat_map(S3Place::faults) {
+            fault(true, &format!("/s3{field}"), message);
+        }
         fault(!(0.01..=86_400.0).contains(&self.every_s), "/every_s", "is out of range; use 0.01 to 86400 seconds, such as 60");
         fault(
             self.aside.contains(['/', '\\']) || self.aside == "..",
