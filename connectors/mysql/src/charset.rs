@@ -41,7 +41,7 @@ impl Charsets {
     ///
     /// # Errors
     /// The server cannot be asked.
-    pub(crate) async fn load(session: &mut Session, names: impl IntoIterator<Item = &str>) -> Result<Self, WireError> {
+    pub(crate) async fn load(session: &mut Session, names: Vec<&str>) -> Result<Self, WireError> {
         let mut known = BTreeMap::new();
         for name in names {
             if known.contains_key(name) {
@@ -56,14 +56,24 @@ impl Charsets {
         Ok(Self { known })
     }
 
+    /// Whether no server was asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Takes what another knows besides.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.known.extend(other.known);
+    }
+
     /// The set of a name.
     pub(crate) fn get(&self, name: &str) -> Charset {
         self.known.get(name).cloned().or_else(|| by_name(name)).unwrap_or(Charset::Unknown)
     }
 
-    /// Whether every name among these can be read.
+    /// Whether text of a set can be read.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.known.contains_key(name) || by_name(name).is_some()
+        !matches!(self.get(name), Charset::Unknown)
     }
 }
 

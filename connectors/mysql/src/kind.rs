@@ -178,9 +178,6 @@ pub(crate) struct Column {
     pub(crate) kind: Kind,
     /// The type in the source's words.
     pub(crate) source_type: String,
-    /// Whether it is computed and not stored.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) is_virtual: bool,
 }
 
 /// The columns of a table in their order, and those of its primary key.

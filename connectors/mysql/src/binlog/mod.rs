@@ -8,7 +8,7 @@ mod statement;
 mod table_map;
 
 pub(crate) use event::{Event, Header, MariaGtid, MysqlGtid, Query, Rotate, kind};
-pub(crate) use gtid::{Gtids, MariaPosition, MysqlSet};
+pub(crate) use gtid::{Gtids, MariaPosition, MysqlSet, uuid_text};
 pub(crate) use packed::{Payload, unpack_query, unpack_rows};
 pub(crate) use rows::{Change, RowsHead, Walk};
 pub(crate) use statement::{Statement, understand};

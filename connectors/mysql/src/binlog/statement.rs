@@ -45,15 +45,15 @@ pub(crate) fn understand(text: &str, database: &str) -> Statement {
             words.table().map_or(Statement::Other, Statement::Truncate)
         }
         "CREATE" => {
-            words.skip(&["OR", "REPLACE", "TEMPORARY", "ONLINE", "OFFLINE"]);
-            match words.next_word().as_str() {
-                "TABLE" => {
-                    words.skip(&["IF", "NOT", "EXISTS"]);
-                    Statement::Tables { dropped: Vec::new(), changed: words.table().into_iter().collect() }
-                }
-                "INDEX" | "UNIQUE" | "FULLTEXT" | "SPATIAL" => Statement::Other,
-                _ => Statement::Other,
+            // One that replaces another table takes its rows away.
+            let replaces = words.peek_word() == "OR";
+            words.skip(&["OR", "REPLACE"]);
+            if words.next_word() != "TABLE" {
+                return Statement::Other;
             }
+            words.skip(&["IF", "NOT", "EXISTS"]);
+            let changed: Vec<Table> = words.table().into_iter().collect();
+            Statement::Tables { dropped: if replaces { changed.clone() } else { Vec::new() }, changed }
         }
         "ALTER" => {
             words.skip(&["ONLINE", "OFFLINE", "IGNORE"]);
@@ -62,8 +62,7 @@ pub(crate) fn understand(text: &str, database: &str) -> Statement {
             }
             words.skip(&["IF", "EXISTS"]);
             let Some(table) = words.table() else { return Statement::Other };
-            let renamed = words.find_rename();
-            let dropped = if renamed { vec![table.clone()] } else { Vec::new() };
+            let dropped = if words.find_loss() { vec![table.clone()] } else { Vec::new() };
             Statement::Tables { dropped, changed: vec![table] }
         }
         "DROP" => {
@@ -206,8 +205,9 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Whether a clause of ALTER TABLE gives the table another name; columns, keys and indexes have clauses of their own.
-    fn find_rename(&mut self) -> bool {
+    /// Whether a clause of ALTER TABLE gives the table another name (columns and indexes have such clauses of their own), or takes
+    /// rows away without a trace in the log.
+    fn find_loss(&mut self) -> bool {
         let mut depth = 0u32;
         let mut is_clause = true;
         loop {
@@ -228,8 +228,15 @@ impl<'a> Words<'a> {
                 }
                 letter if letter.is_ascii_alphabetic() => {
                     let word = self.next_word();
-                    if is_clause && depth == 0 && word == "RENAME" {
-                        return !matches!(self.peek_word().as_str(), "COLUMN" | "INDEX" | "KEY");
+                    let next = self.peek_word();
+                    let is_loss = match word.as_str() {
+                        "RENAME" => !matches!(next.as_str(), "COLUMN" | "INDEX" | "KEY"),
+                        "DROP" | "TRUNCATE" | "EXCHANGE" | "CONVERT" => next == "PARTITION",
+                        "DISCARD" | "IMPORT" => true,
+                        _ => false,
+                    };
+                    if is_clause && depth == 0 && is_loss {
+                        return true;
                     }
                     is_clause = false;
                 }
@@ -274,7 +281,9 @@ mod tests {
         assert_eq!(read("RENAME TABLE a TO b, c.d TO c.e").0, [table("db", "a"), table("c", "d")]);
         assert_eq!(read("ALTER TABLE a ADD x INT COMMENT 'RENAME', RENAME TO b").0, [table("db", "a")]);
         assert_eq!(read("ALTER TABLE a RENAME COLUMN x TO y"), (vec![], vec![table("db", "a")]));
-        assert_eq!(read("CREATE OR REPLACE TABLE a (id int)"), (vec![], vec![table("db", "a")]));
+        assert_eq!(read("ALTER TABLE a DROP COLUMN x, DROP PARTITION p1").0, [table("db", "a")]);
+        assert_eq!(read("CREATE OR REPLACE TABLE a (id int)").0, [table("db", "a")]);
+        assert_eq!(read("CREATE TABLE a (id int)").0, []);
     }
 
     #[test]

@@ -34,6 +34,13 @@ pub(crate) struct Packet {
     joined: bool,
 }
 
+impl Packet {
+    /// Whether the places of both are counted in the same bytes, which no packet between them has replaced.
+    pub(crate) fn shares_ground(self, other: Self) -> bool {
+        !self.joined && !other.joined
+    }
+}
+
 /// A connection that packets come and go over.
 pub(crate) struct Channel {
     io: Io,

@@ -65,12 +65,12 @@ pub(crate) async fn login(channel: &mut Channel, address: &Address) -> Result<St
     push_text(&mut attributes, b"provincial-data-hub");
     push_text(&mut answer, &attributes);
     channel.send(&answer).await?;
-    converse(channel, address, greeting.plugin, greeting.nonce).await?;
+    converse(channel, address, greeting.plugin).await?;
     Ok(greeting.version)
 }
 
 /// Answers what the server asks until it lets the account in.
-async fn converse(channel: &mut Channel, address: &Address, mut plugin: String, mut nonce: Vec<u8>) -> Result<(), WireError> {
+async fn converse(channel: &mut Channel, address: &Address, mut plugin: String) -> Result<(), WireError> {
     let password = address.password.reveal();
     loop {
         let packet = channel.packet().await?;
@@ -80,11 +80,11 @@ async fn converse(channel: &mut Channel, address: &Address, mut plugin: String, 
             [0xfe, rest @ ..] => {
                 let mut rest = Bytes::new(rest);
                 plugin = String::from_utf8_lossy(rest.until_zero()?).into_owned();
-                nonce = trimmed(rest.rest()).to_vec();
+                let nonce = trimmed(rest.rest());
                 if plugin == CLEAR {
                     clear(password, channel.is_encrypted())?
                 } else {
-                    prove(&plugin, password, &nonce).ok_or_else(|| WireError::Plugin(plugin.clone()))?
+                    prove(&plugin, password, nonce).ok_or_else(|| WireError::Plugin(plugin.clone()))?
                 }
             }
             // The server has the password in its cache: it says so, and lets the account in.

@@ -164,6 +164,13 @@ impl Session {
         self.command(BINLOG_DUMP, &body).await
     }
 
+    /// Looks whether the log would be given; the connection is of no other use then.
+    pub(crate) async fn try_dump(&mut self, server_id: u32, file: &str, offset: u64) -> Result<(), WireError> {
+        self.query("SET @master_binlog_checksum = 'NONE', @source_binlog_checksum = 'NONE', @mariadb_slave_capability = 4").await?;
+        self.dump(server_id, file, u32::try_from(offset).unwrap_or(4)).await?;
+        self.answer().await.map(drop)
+    }
+
     /// Asks MySQL for everything that is not in a set of GTIDs, in its binary form.
     pub(crate) async fn dump_gtid(&mut self, server_id: u32, set: &[u8]) -> Result<(), WireError> {
         let mut body = vec![0, 0];
