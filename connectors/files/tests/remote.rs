@@ -11,7 +11,7 @@ mod scratch;
 use std::time::Duration;
 
 use desk::Desk;
-use hub_sdk::{Connector, ErrorKind};
+use hub_sdk::ErrorKind;
 use places::{Objects, Place, Remote};
 use serde_json::{Value, json};
 

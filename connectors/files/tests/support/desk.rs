@@ -16,6 +16,8 @@ use crate::scratch::{Scratch, deliver};
 /// A folder, one stream of it, and what a subscriber was told.
 pub(crate) struct Desk {
     pub(crate) scratch: Scratch,
+    /// Where the files are, unless in the folder.
+    pub(crate) place: Option<Value>,
     pub(crate) stream: Value,
     pub(crate) columns: Vec<String>,
     pub(crate) limits: BatchLimits,
@@ -29,6 +31,7 @@ impl Desk {
         let limits = BatchLimits::default();
         Self {
             scratch: Scratch::new(),
+            place: None,
             stream,
             columns: Vec::new(),
             limits,
@@ -47,8 +50,10 @@ impl Desk {
     }
 
     pub(crate) async fn connector(&self) -> Arc<Files> {
-        let config =
-            json!({"folder": self.folder(), "every_s": self.every_s, "document_mib": self.document_mib, "streams": {"s": self.stream}});
+        let mut config = self.place.clone().unwrap_or_else(|| json!({"folder": self.folder()}));
+        config["every_s"] = json!(self.every_s);
+        config["document_mib"] = json!(self.document_mib);
+        config["streams"] = json!({"s": self.stream});
         let config: FilesConfig = serde_json::from_value(config).unwrap();
         let streams = vec![StreamRequest { stream: StreamName::new("s").unwrap(), columns: self.columns.clone() }];
         let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("thu").unwrap(), streams) };
