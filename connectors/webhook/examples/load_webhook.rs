@@ -1,7 +1,7 @@
 //! Posts signed events at a fixed rate and prints how long the answers took, from the time at which each was due.
 //!
 //! `cargo run -p hub-connector-webhook --example load_webhook -- RATE SECONDS CONNECTIONS [HOST:PORT/PATH SECRET]`
-//! Without an address it starts a webhook of its own whose deliveries are durable after 5 ms.
+//! Without an address it starts a webhook of its own whose deliveries are durable after 5 ms; `-- serve PORT` does that alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a tool for whoever measures")]
 
 use std::collections::BTreeMap;
@@ -35,6 +35,11 @@ struct Target {
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == "serve") {
+        let port = arguments.get(1).and_then(|text| text.parse().ok()).expect("a port");
+        own(port).await;
+        return std::future::pending().await;
+    }
     let number = |place: usize, usual: f64| arguments.get(place).map_or(usual, |text| text.parse().expect("a number"));
     let (rate, seconds, connections) = (number(0, 2_000.0), number(1, 10.0), number(2, 64.0));
     let target = match arguments.get(3) {
@@ -43,7 +48,7 @@ async fn main() {
             let secret = arguments.get(4).expect("the secret").clone();
             Target { address: address.to_owned(), path: format!("/{path}"), secret }
         }
-        None => own().await,
+        None => own(free_port()).await,
     };
     let target = Arc::new(target);
     let (began, count) = (Instant::now() + Duration::from_millis(200), (rate * seconds) as u64);
@@ -113,8 +118,7 @@ async fn lane_of(target: &Target, (lane, lanes, count): (u64, u64, u64), (began,
 }
 
 /// A webhook in this process, acknowledged as a quick Kafka would.
-async fn own() -> Target {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+async fn own(port: u16) -> Target {
     let config = json!({
         "listen": format!("127.0.0.1:{port}"),
         "streams": {"tien_do": {
@@ -148,4 +152,8 @@ async fn own() -> Target {
         }
     });
     Target { address: format!("127.0.0.1:{port}"), path: PATH.to_owned(), secret: SECRET.to_owned() }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
 }

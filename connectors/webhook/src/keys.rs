@@ -1,12 +1,12 @@
 //! Which requests were published already: digests of their keys, in the checkpoint of the rows that they came with.
 //!
 //! # Form
-//! One partition a *segment*, `keys/<stream>/<sequence>-<part>`: digests of 16 bytes by the minute they came in. Each delivery
+//! One partition a *segment*, `keys/<stream>/<slot>`: digests of 16 bytes by the minute they came in. Each delivery
 //! writes one; where eight of one tier stand, the delivery writes one for all of them instead, so that a key is written a
 //! few times in its life and a day's keys are a few hundred records. What is older than the window is removed with the
-//! next delivery.
+//! next delivery. Slots are used again, so that deliveries of one transaction write over each other.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -64,11 +64,12 @@ pub(crate) struct Keys {
     /// Those that are not durable yet, with their delivery.
     under_way: HashMap<Digest, u64>,
     deliveries: VecDeque<(u64, Vec<Digest>)>,
-    segments: BTreeMap<(u64, u32), Segment>,
+    /// By their slots.
+    segments: BTreeMap<u32, Segment>,
     /// Those of the delivery that is being made.
     fresh: Vec<Digest>,
-    /// Partitions that the next delivery removes.
-    stale: Vec<String>,
+    /// Slots that the next delivery removes.
+    stale: BTreeSet<u32>,
     /// The minute of the last look for what is too old.
     swept: u32,
     /// Keys that were forgotten within their window, for there were too many.
@@ -129,21 +130,22 @@ impl Keys {
             deliveries: VecDeque::new(),
             segments: BTreeMap::new(),
             fresh: Vec::new(),
-            stale: Vec::new(),
+            stale: BTreeSet::new(),
             swept: 0,
             forgotten_early: 0,
         };
         for (partition, position) in from.iter() {
-            let place = partition.strip_prefix(&keys.prefix).and_then(place);
-            if let (Some(place), Some(position)) = (place, position) {
+            let slot = partition.strip_prefix(&keys.prefix).and_then(|slot| slot.parse().ok());
+            if let (Some(slot), Some(position)) = (slot, position) {
                 let segment = Segment::read(position).map_err(|why| format!("checkpoint partition {partition}: {why}"))?;
-                for (_, digests) in &segment.minutes {
-                    keys.seen.extend(digests);
-                }
-                keys.segments.insert(place, segment);
+                keys.segments.insert(slot, segment);
             }
         }
+        // First what is too old: a key that came again since stands in a later segment too.
         keys.sweep(minute);
+        keys.shrink(keys.segments.values().map(Segment::len).sum());
+        keys.forgotten_early = 0;
+        keys.seen = keys.segments.values().flat_map(|segment| &segment.minutes).flat_map(|(_, digests)| digests).copied().collect();
         Ok(keys)
     }
 
@@ -176,52 +178,59 @@ impl Keys {
         if minute != self.swept {
             self.sweep(minute);
         }
-        self.shrink();
+        self.shrink(self.seen.len() - self.fresh.len());
         let fresh = std::mem::take(&mut self.fresh);
         let mut written = Vec::new();
-        for (part, digests) in fresh.chunks(PART).enumerate() {
+        for digests in fresh.chunks(PART) {
             let tier = if digests.len() >= FULL { LAST } else { 0 };
-            let place = (sequence, u32::try_from(part).unwrap_or(u32::MAX));
-            self.segments.insert(place, Segment { tier, minutes: vec![(minute, digests.to_vec())] });
-            written.push(place);
+            let slot = self.free_slot();
+            self.segments.insert(slot, Segment { tier, minutes: vec![(minute, digests.to_vec())] });
+            written.push(slot);
         }
-        if let [place] = written[..] {
-            self.merge(place);
+        if let [slot] = written[..] {
+            self.merge(slot);
         }
-        for place in written {
-            if let Some(segment) = self.segments.get(&place) {
-                checkpoint.set(self.partition(place), segment.write());
+        for slot in written {
+            if let Some(segment) = self.segments.get(&slot) {
+                checkpoint.set(format!("{}{slot}", self.prefix), segment.write());
             }
         }
-        for partition in self.stale.drain(..) {
-            checkpoint.remove(partition);
+        for slot in std::mem::take(&mut self.stale) {
+            checkpoint.remove(format!("{}{slot}", self.prefix));
         }
         if !fresh.is_empty() {
             self.deliveries.push_back((sequence, fresh));
         }
     }
 
+    /// The lowest slot that no segment has.
+    fn free_slot(&mut self) -> u32 {
+        let taken = self.segments.keys().zip(0..).take_while(|(slot, place)| **slot == *place).count();
+        let slot = u32::try_from(taken).unwrap_or(u32::MAX);
+        self.stale.remove(&slot);
+        slot
+    }
+
     /// Takes the segments of a full tier over into the newest one.
-    fn merge(&mut self, newest: (u64, u32)) {
+    fn merge(&mut self, newest: u32) {
         while let Some(tier) = self.segments.get(&newest).map(|segment| segment.tier).filter(|tier| *tier != LAST) {
-            let same: Vec<_> = self.segments.iter().filter(|(_, segment)| segment.tier == tier).map(|(place, _)| *place).collect();
+            let same: Vec<u32> = self.segments.iter().filter(|(_, segment)| segment.tier == tier).map(|(slot, _)| *slot).collect();
             if same.len() < FAN {
                 return;
             }
             let mut minutes: BTreeMap<u32, Vec<Digest>> = BTreeMap::new();
-            for place in same {
-                let Some(segment) = self.segments.remove(&place) else { continue };
+            for slot in same {
+                let Some(segment) = self.segments.remove(&slot) else { continue };
                 for (minute, mut digests) in segment.minutes {
                     minutes.entry(minute).or_default().append(&mut digests);
                 }
-                if place != newest {
-                    self.stale.push(self.partition(place));
-                }
+                self.stale.insert(slot);
             }
             let mut merged = Segment { tier: tier + 1, minutes: minutes.into_iter().collect() };
             if merged.len() >= FULL {
                 merged.tier = LAST;
             }
+            self.stale.remove(&newest);
             self.segments.insert(newest, merged);
         }
     }
@@ -239,15 +248,16 @@ impl Keys {
         self.drop_empty();
     }
 
-    /// Forgets the oldest where there are too many.
-    fn shrink(&mut self) {
-        while self.seen.len() > self.limit + self.fresh.len() {
-            let Some(mut oldest) = self.segments.first_entry() else { return };
-            let segment = oldest.get_mut();
-            if segment.minutes.is_empty() {
+    /// Forgets the oldest where the segments hold too many.
+    fn shrink(&mut self, mut held: usize) {
+        while held > self.limit {
+            let first = |segment: &Segment| segment.minutes.first().map(|(minute, _)| *minute);
+            let Some(oldest) = self.segments.values_mut().min_by_key(|segment| first(segment)) else { return };
+            if oldest.minutes.is_empty() {
                 return;
             }
-            let (_, digests) = segment.minutes.remove(0);
+            let (_, digests) = oldest.minutes.remove(0);
+            held -= digests.len();
             self.forgotten_early += digests.len() as u64;
             digests.iter().for_each(|digest| _ = self.seen.remove(digest));
             self.drop_empty();
@@ -255,29 +265,15 @@ impl Keys {
     }
 
     fn drop_empty(&mut self) {
-        let prefix = &self.prefix;
         let gone = self.segments.extract_if(.., |_, segment| segment.minutes.is_empty());
-        self.stale.extend(gone.map(|(place, _)| partition(prefix, place)));
-    }
-
-    fn partition(&self, place: (u64, u32)) -> String {
-        partition(&self.prefix, place)
+        self.stale.extend(gone.map(|(slot, _)| slot));
     }
 }
 
-/// Partitions of a checkpoint that hold keys of a stream.
+/// Whether a partition of a checkpoint holds keys of a stream.
 pub(crate) fn is_of(partition: &str, stream: &str) -> bool {
     let rest = partition.strip_prefix("keys/").and_then(|rest| rest.strip_prefix(stream)).and_then(|rest| rest.strip_prefix('/'));
-    rest.is_some_and(|rest| place(rest).is_some())
-}
-
-fn partition(prefix: &str, (sequence, part): (u64, u32)) -> String {
-    format!("{prefix}{sequence}-{part}")
-}
-
-fn place(text: &str) -> Option<(u64, u32)> {
-    let (sequence, part) = text.split_once('-')?;
-    Some((sequence.parse().ok()?, part.parse().ok()?))
+    rest.is_some_and(|slot| slot.parse::<u32>().is_ok())
 }
 
 #[cfg(test)]
@@ -373,5 +369,44 @@ mod tests {
         assert_eq!(durable.iter().count(), 4);
         assert_eq!(restored(&durable, &settings(600, 1_000_000), 1).len(), 50_000);
         assert!(durable.iter().all(|(partition, _)| is_of(partition, "tien/do") && !is_of(partition, "tien")));
+    }
+
+    #[test]
+    fn whatever_comes_and_wherever_it_goes_on_a_key_of_the_window_is_known_and_no_other() {
+        let settings = settings(1_200, 1_000_000);
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let (mut durable, mut minute) = (Checkpoint::empty(), 1_000);
+        let mut keys = restored(&durable, &settings, minute);
+        let mut model: HashMap<u64, u32> = HashMap::new();
+        for sequence in 1..4_000 {
+            for _ in 0..next(40) {
+                let number = next(60_000);
+                let known = model.get(&number).map(|came| minute - came);
+                let seen = keys.note(key(number), sequence);
+                match known {
+                    Some(age) if age <= 20 => assert_ne!(seen, Seen::New, "{number} came {age} minutes ago"),
+                    Some(age) if age > 22 => assert_eq!(seen, Seen::New, "{number} came {age} minutes ago"),
+                    None => assert_eq!(seen, Seen::New, "{number} never came"),
+                    Some(_) => {}
+                }
+                if seen == Seen::New {
+                    model.insert(number, minute);
+                }
+            }
+            let mut moved = Checkpoint::empty();
+            keys.save(&mut moved, sequence, minute);
+            durable.merge(&moved);
+            if next(50) == 0 {
+                keys = restored(&durable, &settings, minute);
+            }
+            if next(20) == 0 {
+                minute += 1;
+            }
+        }
+        assert!(durable.iter().filter(|(_, position)| position.is_some()).count() < 100);
     }
 }
