@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use hub_sdk::records::{DocumentError, Fields, json_at, json_rows, xml_at, xml_rows};
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LINK};
+use reqwest::{StatusCode, Url};
 
 use crate::config::Format;
 
@@ -16,6 +16,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// What was asked, without the login: addresses of further pages may be relative to it.
+    pub(crate) url: Option<Url>,
 }
 
 /// What was read out of an answer.
@@ -96,8 +98,10 @@ mod tests {
             status: StatusCode::OK,
             headers: HeaderMap::from_iter([(LINK, link.parse().unwrap())]),
             body: Bytes::new(),
+            url: None,
         };
-        let github = r#"<https://a/x?page=1>; rel="prev", <https://a/x?page=3>; title="a, b"; rel="next", <https://a/x?page=9>; rel="last""#;
+        let github =
+            r#"<https://a/x?page=1>; rel="prev", <https://a/x?page=3>; title="a, b"; rel="next", <https://a/x?page=9>; rel="last""#;
         assert_eq!(answer(github).next_link().as_deref(), Some("https://a/x?page=3"));
         assert_eq!(answer("</x?p=2>;REL=\"last next\"").next_link().as_deref(), Some("/x?p=2"));
         assert_eq!(answer(r#"<https://a>; rel="last""#).next_link(), None);
@@ -105,7 +109,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_reports_a_failure_still_has_its_places() {
-        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(br#"{"error_code":"01"}"#) };
+        let answer =
+            Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(br#"{"error_code":"01"}"#), url: None };
         let found = answer.read(Format::Json, Some("/data"), &["/error_code"]).await.unwrap();
         assert_eq!(found.places, [Some("01".to_owned())]);
         assert!(found.rows.is_err());

@@ -98,7 +98,14 @@ impl Caller {
                     set(header_name(header)?, key.value.reveal().to_owned())?;
                 }
                 if let Some(query) = &key.query {
-                    built.url.query_pairs_mut().append_pair(query, key.value.reveal());
+                    // An address that the service gave may carry the key already.
+                    let others: Vec<_> = built
+                        .url
+                        .query_pairs()
+                        .filter(|(name, _)| name != query)
+                        .map(|pair| (pair.0.into_owned(), pair.1.into_owned()))
+                        .collect();
+                    built.url.query_pairs_mut().clear().extend_pairs(others).append_pair(query, key.value.reveal());
                 }
                 Ok(())
             }
@@ -121,7 +128,9 @@ impl Caller {
             built.headers.insert(AUTHORIZATION, secret_value(&credentials, "of the login")?);
         }
         if let Some(lgsp) = &self.config.lgsp {
-            built.headers.insert(header_name("lgspaccesstoken")?, secret_value(&STANDARD.encode(lgsp.object().to_string()), "of the login")?);
+            built
+                .headers
+                .insert(header_name("lgspaccesstoken")?, secret_value(&STANDARD.encode(lgsp.object().to_string()), "of the login")?);
         }
         let doing = format!("asking {} for a token", self.place(&request));
         let answer = self.login(built, &request, &doing, stream, trail).await?;
@@ -156,14 +165,7 @@ impl Caller {
     }
 
     /// A request for a token: what it holds and is answered is in no evidence, only that it was made.
-    async fn login(
-        &self,
-        built: Built,
-        request: &Request,
-        doing: &str,
-        stream: &StreamName,
-        trail: &Trail,
-    ) -> Result<Answer, SourceError> {
+    async fn login(&self, built: Built, request: &Request, doing: &str, stream: &StreamName, trail: &Trail) -> Result<Answer, SourceError> {
         let sent = self.send(built, doing).await;
         self.note_login(request, stream, trail, &sent);
         let answer = sent?;

@@ -145,8 +145,9 @@ impl Caller {
             Ok::<Built, SourceError>(Built { headers, ..built })
         };
         let mut built = fill(token.as_ref().map(|token| token.value.reveal()))?;
+        let url = built.url.clone();
         self.authorise(&mut built, token.as_ref())?;
-        let sent = self.send(built, doing).await;
+        let sent = self.send(built, doing).await.map(|answer| Answer { url: Some(url), ..answer });
         if let Some(keeper) = &self.keeper {
             // What is kept and digested has no login in it.
             let request = request_bytes(&fill(token.as_ref().map(|_| "***"))?);
@@ -219,7 +220,7 @@ impl Caller {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body: body.freeze() })
+        Ok(Answer { status, headers, body: body.freeze(), url: None })
     }
 
     async fn judge(&self, answer: &Answer) -> Verdict {
@@ -258,9 +259,10 @@ impl Caller {
         }
         if let Some(tls) = tls_error(&error) {
             let (kind, advice) = match tls {
-                rustls::Error::InvalidCertificate(_) => {
-                    (ErrorKind::BadConfig, "give the authority of the service's certificate in `tls.ca`, and the name it is made for in `base_url`")
-                }
+                rustls::Error::InvalidCertificate(_) => (
+                    ErrorKind::BadConfig,
+                    "give the authority of the service's certificate in `tls.ca`, and the name it is made for in `base_url`",
+                ),
                 rustls::Error::AlertReceived(_) => {
                     (ErrorKind::Denied, "the service may want a certificate of the hub: `tls.certificate` and `tls.key`")
                 }
@@ -310,17 +312,14 @@ fn denied(doing: &str, status: StatusCode) -> SourceError {
 }
 
 fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut cause = error.source();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(next) = cause {
         if let Some(tls) = next.downcast_ref::<rustls::Error>() {
             return Some(tls.clone());
         }
         // An I/O error hides what it was made of from its own chain.
         let inner = next.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(tls.clone());
-        }
-        cause = next.source();
+        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| next.source());
     }
     None
 }

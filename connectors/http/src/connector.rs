@@ -111,8 +111,8 @@ impl Connector for Http {
     async fn discover(&self) -> Result<Vec<StreamShape>, SourceError> {
         let mut shapes = Vec::new();
         for name in self.config.streams.keys() {
-            let stream = StreamName::new(name)
-                .map_err(|error| SourceError::new(ErrorKind::BadConfig, "reading the streams").because(error))?;
+            let stream =
+                StreamName::new(name).map_err(|error| SourceError::new(ErrorKind::BadConfig, "reading the streams").because(error))?;
             shapes.push(self.shape(stream).await?);
         }
         Ok(shapes)
@@ -213,12 +213,7 @@ impl Http {
         })
     }
 
-    fn run_of(
-        &self,
-        name: &StreamName,
-        from: &Checkpoint,
-        outlet: Outlet,
-    ) -> Result<BoxFuture<'static, Result<(), Ended>>, SourceError> {
+    fn run_of(&self, name: &StreamName, from: &Checkpoint, outlet: Outlet) -> Result<BoxFuture<'static, Result<(), Ended>>, SourceError> {
         let wrong = |why: String| {
             SourceError::new(ErrorKind::Mismatch, "reading the checkpoint").because(why).advise("read the system anew").of(name.clone())
         };
@@ -296,6 +291,15 @@ impl Http {
             comment: None,
         };
         let columns = schema.fields().iter().map(column).collect();
-        Ok(StreamShape { stream: name, columns, schema, identity: stream.key.clone(), full_images: false, rows: None, bytes: None, findings })
+        Ok(StreamShape {
+            stream: name,
+            columns,
+            schema,
+            identity: stream.key.clone(),
+            full_images: false,
+            rows: None,
+            bytes: None,
+            findings,
+        })
     }
 }

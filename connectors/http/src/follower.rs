@@ -95,10 +95,8 @@ impl Follower {
 
     /// Hands over a delivery that says something.
     pub(crate) async fn deliver(&self, delivery: Delivery) -> Result<(), Ended> {
-        let is_empty = delivery.batches.is_empty()
-            && delivery.checkpoint.is_empty()
-            && delivery.evidence.is_empty()
-            && delivery.completed.is_empty();
+        let is_empty =
+            delivery.batches.is_empty() && delivery.checkpoint.is_empty() && delivery.evidence.is_empty() && delivery.completed.is_empty();
         if !is_empty {
             self.outlet.deliver(delivery).await?;
         }
@@ -150,7 +148,10 @@ pub(crate) async fn list_answer(
     if status.is_redirection() {
         let to = answer.headers.get(reqwest::header::LOCATION).and_then(|to| to.to_str().ok());
         let to = to.and_then(|to| to.split('?').next()).unwrap_or("an address it does not tell");
-        return Err(broken(format!("the service answered {status} and points to {to}"), "mend `base_url` or `path`: redirects are not followed"));
+        return Err(broken(
+            format!("the service answered {status} and points to {to}"),
+            "mend `base_url` or `path`: redirects are not followed",
+        ));
     }
     if status.is_server_error() && status != reqwest::StatusCode::NOT_IMPLEMENTED {
         // What its document says may name persons: the status is told alone.

@@ -20,7 +20,7 @@ use crate::template::Values;
 /// Keys that are asked for between two looks for new ones.
 pub(crate) const AT_ONCE: usize = 256;
 /// Rows and answers wait no longer than this for others.
-const FLUSH: Duration = Duration::from_millis(500);
+pub(crate) const FLUSH: Duration = Duration::from_millis(500);
 
 /// A stream by key.
 pub(crate) struct Keyed {
@@ -63,7 +63,10 @@ impl Keyed {
     ) -> Result<Self, SourceError> {
         let name = follower.name.clone();
         let asked = Asked::restore(from, &name).map_err(|why| {
-            SourceError::new(hub_sdk::ErrorKind::Mismatch, "reading the checkpoint").because(why).advise("read the system anew").of(name.clone())
+            SourceError::new(hub_sdk::ErrorKind::Mismatch, "reading the checkpoint")
+                .because(why)
+                .advise("read the system anew")
+                .of(name.clone())
         })?;
         let position = from.get(&format!("keys/{name}")).cloned();
         let source = KeySource::open(keys, topics, position, directory).map_err(|error| error.of(name.clone()))?;

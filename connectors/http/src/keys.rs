@@ -20,8 +20,17 @@ const QUERY: Duration = Duration::from_secs(300);
 
 /// Keys as they come.
 pub(crate) enum KeySource {
-    Topic { stream: BoxStream<'static, Result<TopicKeys, SourceError>> },
-    Sql { settings: SqlKeys, tls: Option<rustls::ClientConfig>, read_at: Option<Instant> },
+    /// A topic that is followed.
+    Topic(BoxStream<'static, Result<TopicKeys, SourceError>>),
+    /// A list that is read again and again.
+    Sql(Box<List>),
+}
+
+/// A list in a database.
+pub(crate) struct List {
+    settings: SqlKeys,
+    tls: Option<rustls::ClientConfig>,
+    read_at: Option<Instant>,
 }
 
 /// What a look for keys brought.
@@ -53,16 +62,14 @@ impl KeySource {
                         .because("there is no Kafka here to read topics from")
                         .advise("run it with the hub's Kafka within reach"));
                 };
-                Ok(Self::Topic { stream: topics.keys(&topic.name, &topic.field, position) })
+                Ok(Self::Topic(topics.keys(&topic.name, &topic.field, position)))
             }
             Keys::Sql(settings) => {
                 let tls = match settings.tls {
                     SqlTls::Disable => None,
-                    SqlTls::VerifyFull => {
-                        Some(crate::tls::client_config(&Tls { ca: settings.ca.clone(), ..Tls::default() }, directory)?)
-                    }
+                    SqlTls::VerifyFull => Some(crate::tls::client_config(&Tls { ca: settings.ca.clone(), ..Tls::default() }, directory)?),
                 };
-                Ok(Self::Sql { settings: settings.clone(), tls, read_at: None })
+                Ok(Self::Sql(Box::new(List { settings: settings.clone(), tls, read_at: None })))
             }
         }
     }
@@ -70,7 +77,7 @@ impl KeySource {
     /// Keys that have come, or that come within a time. Dropped while it waits, it loses nothing.
     pub(crate) async fn next(&mut self, wait: Duration) -> Result<Found, SourceError> {
         match self {
-            Self::Topic { stream } => match tokio::time::timeout(wait, stream.next()).await {
+            Self::Topic(stream) => match tokio::time::timeout(wait, stream.next()).await {
                 Err(_elapsed) => Ok(Found::default()),
                 Ok(Some(Ok(TopicKeys { keys, position, caught_up }))) => {
                     let keys = keys.into_iter().map(|key| (key, Row::default())).collect();
@@ -79,7 +86,8 @@ impl KeySource {
                 Ok(Some(Err(error))) => Err(error),
                 Ok(None) => Err(SourceError::new(ErrorKind::Unreachable, "reading keys from a topic").because("it ended")),
             },
-            Self::Sql { settings, tls, read_at } => {
+            Self::Sql(list) => {
+                let List { settings, tls, read_at } = list.as_mut();
                 let every = Duration::from_secs_f64(settings.every_s.clamp(0.01, 86_400.0));
                 let left = read_at.map_or(Duration::ZERO, |at| every.saturating_sub(at.elapsed()));
                 if left > wait {
@@ -161,9 +169,9 @@ fn classified(doing: String, error: &tokio_postgres::Error) -> SourceError {
     // The message alone: details may quote rows.
     let words = format!("{} ({})", said.message(), said.code().code());
     match said.code().code() {
-        code if code.starts_with("28") || code == "42501" => {
-            SourceError::new(ErrorKind::Denied, doing).because(words).advise("see whether the account of `keys.sql` is right, and may SELECT")
-        }
+        code if code.starts_with("28") || code == "42501" => SourceError::new(ErrorKind::Denied, doing)
+            .because(words)
+            .advise("see whether the account of `keys.sql` is right, and may SELECT"),
         code if code.starts_with("42") || code.starts_with("3D") || code.starts_with("22") || code == "25006" => {
             SourceError::new(ErrorKind::BadConfig, doing).because(words).advise("mend `keys.sql.query`")
         }

@@ -1,15 +1,19 @@
 //! Follows a list: the whole of it against what was told, or the rows that changed since a watermark.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use hub_sdk::model::{Checkpoint, Op};
 use hub_sdk::records::Fields;
 use hub_sdk::{Known, Look, Noted, now_micros};
+use reqwest::Url;
 use serde_json::{Value, json};
 
+use crate::answer::Answer;
 use crate::caller::Ask;
 use crate::config::{Mode, Request, Watermark};
 use crate::follower::{Ended, Follower, list_answer};
+use crate::keyed::FLUSH;
 use crate::mark::{Mark, clock};
 use crate::paging::{Page, Pages, list_request};
 use crate::rows::{Fault, digest_of, key_of, page_digest};
@@ -27,7 +31,7 @@ pub(crate) struct List {
     pub(crate) known: Known,
     state: State,
     partition: String,
-    request: Request,
+    request: Arc<Request>,
     rejected: HashSet<u64>,
 }
 
@@ -65,7 +69,7 @@ impl List {
         Ok(Self {
             known: Known::restore(from, &follower.name)?,
             state: from.get(&partition).map(State::restore).unwrap_or_default(),
-            request: list_request(&follower.stream),
+            request: Arc::new(list_request(&follower.stream)),
             rejected: HashSet::new(),
             partition,
             follower,
@@ -105,7 +109,7 @@ impl List {
 
     /// One look at the list.
     async fn look(&mut self) -> Result<(), Ended> {
-        let stream = std::sync::Arc::clone(&self.follower.stream);
+        let stream = Arc::clone(&self.follower.stream);
         let watermark = self.watermark();
         let is_whole = self.is_whole(watermark.as_ref());
         let (began, before) = (now_micros(), self.known.len());
@@ -121,10 +125,8 @@ impl List {
             {
                 values.set("since", since);
             }
-            let (name, budget) = (&self.follower.name, self.follower.budget());
-            let ask = Ask { stream: name, request: &self.request, values: &values, next: pages.next.as_ref(), budget };
-            let answer = self.follower.caller.ask(&ask, &self.follower.trail).await.map_err(|error| error.of(name.clone()))?;
-            let places = pages.places();
+            let answer = self.ask(&values, pages.next.as_ref(), &mut look).await?;
+            let (name, places) = (&self.follower.name, pages.places());
             let (rows, places) = list_answer(&answer, name, &stream, &places).await?;
             if !is_whole {
                 // A row that changes while pages are read comes twice: both states are told.
@@ -142,6 +144,21 @@ impl List {
             self.delete_absent(before, &mut look).await?;
         }
         self.close(watermark.as_ref(), mark, began, is_whole, &mut look).await
+    }
+
+    /// Asks for a page. Rows that wait do not wait for one whose turn comes tomorrow.
+    async fn ask(&mut self, values: &Values, next: Option<&Url>, look: &mut Look) -> Result<Answer, Ended> {
+        let (caller, trail) = (Arc::clone(&self.follower.caller), Arc::clone(&self.follower.trail));
+        let (name, request) = (self.follower.name.clone(), Arc::clone(&self.request));
+        let ask = Ask { stream: &name, request: &request, values, next, budget: self.follower.budget() };
+        let asking = caller.ask(&ask, &trail);
+        tokio::pin!(asking);
+        loop {
+            match tokio::time::timeout(FLUSH, &mut asking).await {
+                Ok(answered) => return Ok(answered.map_err(|error| error.of(name.clone()))?),
+                Err(_elapsed) => self.flush(look).await?,
+            }
+        }
     }
 
     /// Compares the rows of a page, and hands over what is full.
@@ -169,7 +186,7 @@ impl List {
     }
 
     fn compare(&mut self, row: &Fields, before: &[Fields], keeps_last: bool) {
-        let stream = std::sync::Arc::clone(&self.follower.stream);
+        let stream = Arc::clone(&self.follower.stream);
         let new = if self.state.is_complete { Op::Create } else { Op::Read };
         let digest = digest_of(row);
         let key = match key_of(row, &stream.key) {

@@ -14,7 +14,7 @@ use crate::auth::shown;
 use crate::caller::{Ask, Caller};
 use crate::config::{HttpStream, Lookup, Mode, Request};
 use crate::follower::{Ended, list_answer};
-use crate::keyed::{Keyed, Outcome, now_s};
+use crate::keyed::{FLUSH, Keyed, Outcome, now_s};
 use crate::rows::Fault;
 use crate::site::Budget;
 use crate::template::Values;
@@ -89,7 +89,16 @@ impl Lookups {
             })
             .buffer_unordered(concurrent);
         let mut failed = None;
-        while let Some(answered) = answers.next().await {
+        loop {
+            // Answers that are there do not wait for one whose turn comes tomorrow.
+            let answered = match tokio::time::timeout(FLUSH, answers.next()).await {
+                Ok(Some(answered)) => answered,
+                Ok(None) => break,
+                Err(_elapsed) => {
+                    self.keyed.flush().await?;
+                    continue;
+                }
+            };
             match answered {
                 None => {}
                 Some((Ok(outcome), key)) => {

@@ -69,8 +69,7 @@ impl Mark {
 /// Whether chrono can use a format.
 pub(crate) fn is_format(format: &str) -> bool {
     use chrono::format::{Item, StrftimeItems};
-    matches!(format, "number" | "text")
-        || (format.contains('%') && !StrftimeItems::new(format).any(|item| matches!(item, Item::Error)))
+    matches!(format, "number" | "text") || (format.contains('%') && !StrftimeItems::new(format).any(|item| matches!(item, Item::Error)))
 }
 
 fn has_zone(format: &str) -> bool {

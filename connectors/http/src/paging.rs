@@ -64,9 +64,7 @@ impl<'a> Pages<'a> {
         match self.paging {
             Some(Paging::Page(by)) => by.pages.iter().map(String::as_str).collect(),
             Some(Paging::Offset(by)) => by.total.iter().map(String::as_str).collect(),
-            Some(Paging::Cursor(by)) => {
-                std::iter::once(by.path.as_str()).chain(by.more.as_ref().map(|more| more.path.as_str())).collect()
-            }
+            Some(Paging::Cursor(by)) => std::iter::once(by.path.as_str()).chain(by.more.as_ref().map(|more| more.path.as_str())).collect(),
             Some(Paging::Next(by)) => vec![&by.path],
             Some(Paging::Link(_)) | None => Vec::new(),
         }
@@ -115,14 +113,17 @@ impl<'a> Pages<'a> {
                 }
                 Ok(true)
             }
-            Paging::Link(_) => self.follow(page.answer.next_link(), base),
-            Paging::Next(_) => self.follow(page.places.first().cloned().flatten().filter(|next| !next.is_empty()), base),
+            Paging::Link(_) => self.follow(page.answer.next_link(), page.answer, base),
+            Paging::Next(_) => {
+                let next = page.places.first().cloned().flatten().filter(|next| !next.is_empty());
+                self.follow(next, page.answer, base)
+            }
         }
     }
 
-    fn follow(&mut self, address: Option<String>, base: &Url) -> Result<bool, String> {
+    fn follow(&mut self, address: Option<String>, answer: &Answer, base: &Url) -> Result<bool, String> {
         let Some(address) = address else { return Ok(false) };
-        let here = self.next.as_ref().unwrap_or(base);
+        let here = answer.url.as_ref().unwrap_or(base);
         let next = here.join(&address).map_err(|error| format!("the address of the next page is none: {error}"))?;
         if next.origin() != base.origin() {
             return Err(format!(
@@ -182,7 +183,7 @@ mod tests {
 
     fn answer(link: Option<&'static str>) -> Answer {
         let headers = link.map(|link| (LINK, link.parse().unwrap()));
-        Answer { status: StatusCode::OK, headers: headers.into_iter().collect::<HeaderMap>(), body: Bytes::new() }
+        Answer { status: StatusCode::OK, headers: headers.into_iter().collect::<HeaderMap>(), body: Bytes::new(), url: None }
     }
 
     fn step(pages: &mut Pages<'_>, rows: u64, digest: u64, places: &[Option<&str>]) -> Result<bool, String> {

@@ -96,8 +96,7 @@ async fn stream(http: &Http, request: &StreamRequest, findings: &mut Vec<Finding
 fn watermark(stream: &crate::config::HttpStream, name: &str, rows: &[hub_sdk::records::Fields], findings: &mut Vec<Finding>) {
     let Mode::Watermark(watermark) = &stream.mode else { return };
     let Some(field) = &watermark.field else { return };
-    let values: Vec<&str> =
-        rows.iter().flatten().filter(|(column, _)| column == field).filter_map(|(_, value)| value.as_deref()).collect();
+    let values: Vec<&str> = rows.iter().flatten().filter(|(column, _)| column == field).filter_map(|(_, value)| value.as_deref()).collect();
     let unread = values.iter().filter(|value| crate::mark::Mark::parse(value, &watermark.format).is_none()).count();
     let (message, remedy) = if values.is_empty() {
         (format!("no row of stream {name} has a value in {field}, its watermark"), "mend `mode.watermark.field`")

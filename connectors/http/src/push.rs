@@ -13,7 +13,7 @@ use crate::asked::Entry;
 use crate::config::Push;
 use crate::evidence::sha256;
 use crate::follower::Ended;
-use crate::keyed::{Keyed, Outcome, now_s};
+use crate::keyed::{FLUSH, Keyed, Outcome, now_s};
 use crate::lookup::{Asker, refused, unlike};
 use crate::rows::Fault;
 use crate::template::Values;
@@ -100,7 +100,16 @@ impl Submissions {
             })
             .buffer_unordered(concurrent);
         let mut failed = None;
-        while let Some(stepped) = steps.next().await {
+        loop {
+            // Answers that are there do not wait for one whose turn comes tomorrow.
+            let stepped = match tokio::time::timeout(FLUSH, steps.next()).await {
+                Ok(Some(stepped)) => stepped,
+                Ok(None) => break,
+                Err(_elapsed) => {
+                    self.keyed.flush().await?;
+                    continue;
+                }
+            };
             let now = now_s();
             match stepped {
                 None => {}

@@ -135,6 +135,11 @@ impl Reading {
     pub(crate) async fn page(&self, pages: &mut Pages<'_>) -> Result<(Vec<Fields>, bool), SourceError> {
         let (request, mut values) = (list_request(&self.stream), Values::default());
         pages.set(&mut values);
+        if let Mode::Watermark(watermark) = &self.stream.mode
+            && let Some(start) = &watermark.start
+        {
+            values.set("since", start);
+        }
         let budget = Budget::default();
         let ask = Ask { stream: &self.name, request: &request, values: &values, next: pages.next.as_ref(), budget };
         let answer = self.caller.ask(&ask, &Trail::default()).await.map_err(|error| error.of(self.name.clone()))?;

@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn headers_of_a_request_win_and_are_never_shown() {
-        let xml = json!({"path": "/s", "xml": "<a>{key}</a>", "format": "xml", "headers": {"Content-Type": "application/soap+xml", "X": "mật"}});
+        let xml =
+            json!({"path": "/s", "xml": "<a>{key}</a>", "format": "xml", "headers": {"Content-Type": "application/soap+xml", "X": "mật"}});
         let wrong = build(&Url::parse("http://a").unwrap(), &serde_json::from_value(xml).unwrap(), &Values::default(), None);
         let built = wrong.unwrap();
         assert_eq!(built.headers[CONTENT_TYPE], "application/soap+xml");

@@ -38,14 +38,22 @@ impl Tables {
     fn table(&self, path: &str) -> Table {
         let id = |id: &i64| ("id".to_owned(), Some(id.to_string()));
         match path {
-            "/moi_kieu" => self.extremes.iter().map(|(key, place)| {
-                let hard = EXTREMES.iter().map(|(name, hard)| ((*name).to_owned(), hard.get(*place).map(|text| (*text).to_owned())));
-                std::iter::once(id(key)).chain(hard).collect()
-            }).collect(),
-            _ => self.rows.iter().map(|(key, name)| {
-                let column = self.has_column.then(|| ("them".to_owned(), Some("7".to_owned())));
-                [id(key), ("name".to_owned(), name.clone())].into_iter().chain(column).collect()
-            }).collect(),
+            "/moi_kieu" => self
+                .extremes
+                .iter()
+                .map(|(key, place)| {
+                    let hard = EXTREMES.iter().map(|(name, hard)| ((*name).to_owned(), hard.get(*place).map(|text| (*text).to_owned())));
+                    std::iter::once(id(key)).chain(hard).collect()
+                })
+                .collect(),
+            _ => self
+                .rows
+                .iter()
+                .map(|(key, name)| {
+                    let column = self.has_column.then(|| ("them".to_owned(), Some("7".to_owned())));
+                    [id(key), ("name".to_owned(), name.clone())].into_iter().chain(column).collect()
+                })
+                .collect(),
         }
     }
 
@@ -63,7 +71,8 @@ impl Tables {
             return Reply::text(soap(table.iter().skip(number("tu")).take(number("so")), table.len()));
         }
         let (page, size) = (asked.number("page"), asked.number("size"));
-        let object = |row: &BTreeMap<String, Option<String>>| row.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>();
+        let object =
+            |row: &BTreeMap<String, Option<String>>| row.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>();
         let rows: Vec<_> = table.iter().skip((page - 1) * size).take(size).map(object).collect();
         Reply::json(&json!({"error_code": "00", "data": {"total": table.len(), "items": rows}}))
     }
@@ -71,7 +80,9 @@ impl Tables {
 
 fn soap<'a>(rows: impl Iterator<Item = &'a BTreeMap<String, Option<String>>>, total: usize) -> String {
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let mut text = format!("<?xml version=\"1.0\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><DanhSach tong=\"{total}\">");
+    let mut text = format!(
+        "<?xml version=\"1.0\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><DanhSach tong=\"{total}\">"
+    );
     for row in rows {
         text.push_str("<dong>");
         for (name, value) in row {

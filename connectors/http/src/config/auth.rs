@@ -24,7 +24,7 @@ pub enum Auth {
     /// A fixed token, sent as `Authorization: Bearer`.
     Bearer(Secret),
     /// A login request whose answer holds a token, which requests carry where `{token}` stands.
-    Session(Session),
+    Session(Box<Session>),
 }
 
 /// OAuth2 client credentials.

@@ -103,7 +103,9 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
     request(&own, at, &allowed, faults);
     let uses = |name: &str| templates(&own).iter().any(|text| names(text).any(|used| used == name));
     match &stream.paging {
-        Some(Paging::Page(_)) => faults.add(!uses("page"), &format!("{at}/paging/page"), "no request says the page: give `param`, or write {page}"),
+        Some(Paging::Page(_)) => {
+            faults.add(!uses("page"), &format!("{at}/paging/page"), "no request says the page: give `param`, or write {page}")
+        }
         Some(Paging::Offset(_)) => {
             faults.add(!uses("offset"), &format!("{at}/paging/offset"), "no request says the offset: give `param`, or write {offset}");
         }
@@ -120,13 +122,19 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
             let uses_key = templates(&own).iter().any(|text| names(text).any(|used| used == "key" || used.starts_with("key.")));
             faults.add(!uses_key, &format!("{at}/mode/lookup"), "no request says the key: write {key} in the path, query or body");
         }
-        Mode::Push(_) => faults.add(!uses("ticket"), &format!("{at}/mode/push"), "no request says the ticket: write {ticket} in the stream's request"),
+        Mode::Push(_) => {
+            faults.add(!uses("ticket"), &format!("{at}/mode/push"), "no request says the ticket: write {ticket} in the stream's request")
+        }
         Mode::Whole => {}
     }
-    faults.add(stream.format == Format::Xml && stream.rows.is_empty(), &format!("{at}/rows"), "is empty; the rows of XML have a path, such as /Envelope/Body/row");
+    faults.add(
+        stream.format == Format::Xml && stream.rows.is_empty(),
+        &format!("{at}/rows"),
+        "is empty; the rows of XML have a path, such as /Envelope/Body/row",
+    );
 }
 
-fn mode<'a>(stream: &HttpStream, at: &str, allowed: &mut Vec<&'a str>, faults: &mut Faults) {
+fn mode(stream: &HttpStream, at: &str, allowed: &mut Vec<&str>, faults: &mut Faults) {
     let is_column = |column: &Option<String>| column.as_ref().is_none_or(|column| stream.key.contains(column));
     let is_time = |seconds: f64| seconds.is_finite() && seconds > 0.0;
     match &stream.mode {
@@ -135,16 +143,28 @@ fn mode<'a>(stream: &HttpStream, at: &str, allowed: &mut Vec<&'a str>, faults: &
             allowed.push("since");
             let at = format!("{at}/mode/watermark");
             let is_clock = watermark.field.is_none() && !watermark.format.contains('%');
-            faults.add(!is_format(&watermark.format) || is_clock, &format!("{at}/format"), "is no format of a time, such as %d/%m/%Y %H:%M:%S, nor `number` or `text`");
+            faults.add(
+                !is_format(&watermark.format) || is_clock,
+                &format!("{at}/format"),
+                "is no format of a time, such as %d/%m/%Y %H:%M:%S, nor `number` or `text`",
+            );
             let sends = watermark.send_format.as_deref();
-            faults.add(sends.is_some_and(|sends| !is_format(sends) || !sends.contains('%')), &format!("{at}/send_format"), "is no format of a time, such as %d/%m/%Y");
+            faults.add(
+                sends.is_some_and(|sends| !is_format(sends) || !sends.contains('%')),
+                &format!("{at}/send_format"),
+                "is no format of a time, such as %d/%m/%Y",
+            );
             faults.add(watermark.format == "text" && watermark.overlap_s > 0, &format!("{at}/overlap_s"), "a text has no overlap");
             faults.add(watermark.full_every_s.is_some_and(|every| !is_time(every)), &format!("{at}/full_every_s"), "must be more than 0");
         }
         Mode::Lookup(lookup) => {
             allowed.extend(["key", "key."]);
             let at = format!("{at}/mode/lookup");
-            faults.add(!is_column(&lookup.key_column), &format!("{at}/key_column"), "must be one of `key`: a row belongs to the key that was asked for");
+            faults.add(
+                !is_column(&lookup.key_column),
+                &format!("{at}/key_column"),
+                "must be one of `key`: a row belongs to the key that was asked for",
+            );
             faults.add(!is_time(lookup.ttl_s), &format!("{at}/ttl_s"), "must be more than 0");
             faults.add(!is_time(lookup.negative_ttl_s), &format!("{at}/negative_ttl_s"), "must be more than 0");
             limits(lookup.per_minute, lookup.per_day, lookup.max_keys, &at, faults);
@@ -153,8 +173,16 @@ fn mode<'a>(stream: &HttpStream, at: &str, allowed: &mut Vec<&'a str>, faults: &
         Mode::Push(push) => {
             allowed.extend(["key", "key.", "ticket"]);
             let at = format!("{at}/mode/push");
-            faults.add(!is_column(&push.key_column), &format!("{at}/key_column"), "must be one of `key`: a row belongs to the key that was submitted");
-            faults.add(push.submit.ticket.is_empty(), &format!("{at}/submit/ticket"), "is empty; say where the ticket is in the answer, such as /ticket");
+            faults.add(
+                !is_column(&push.key_column),
+                &format!("{at}/key_column"),
+                "must be one of `key`: a row belongs to the key that was submitted",
+            );
+            faults.add(
+                push.submit.ticket.is_empty(),
+                &format!("{at}/submit/ticket"),
+                "is empty; say where the ticket is in the answer, such as /ticket",
+            );
             faults.add(!is_time(push.poll_s), &format!("{at}/poll_s"), "must be more than 0");
             faults.add(!is_time(push.give_up_s), &format!("{at}/give_up_s"), "must be more than 0");
             limits(push.per_minute, push.per_day, push.max_keys, &at, faults);
@@ -179,7 +207,11 @@ fn keys(keys: &Keys, at: &str, faults: &mut Faults) {
             faults.add(topic.field.is_empty(), &format!("{at}/keys/topic/field"), "is empty; name a field of its records");
         }
         Keys::Sql(sql) => {
-            faults.add(sql.query.trim().is_empty(), &format!("{at}/keys/sql/query"), "is empty; give a SELECT whose first column is the key");
+            faults.add(
+                sql.query.trim().is_empty(),
+                &format!("{at}/keys/sql/query"),
+                "is empty; give a SELECT whose first column is the key",
+            );
             faults.add(sql.every_s.is_nan() || sql.every_s <= 0.0, &format!("{at}/keys/sql/every_s"), "must be more than 0");
         }
     }

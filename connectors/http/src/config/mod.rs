@@ -2,6 +2,7 @@
 
 mod auth;
 mod faults;
+mod keyed;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -13,10 +14,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use auth::{ApiKey, Auth, Basic, CredentialsIn, Lgsp, OAuth2, Session};
-pub use stream::{
-    ByCursor, ByLink, ByNext, ByOffset, ByPage, Format, HttpStream, Keys, Lookup, Method, Mode, Paging, Push, Request, Rule, SqlKeys, SqlTls,
-    Submit, TopicOfKeys, Watermark, Words,
-};
+pub use keyed::{Keys, Lookup, Push, SqlKeys, SqlTls, Submit, TopicOfKeys};
+pub use stream::{ByCursor, ByLink, ByNext, ByOffset, ByPage, Format, HttpStream, Method, Mode, Paging, Request, Rule, Watermark, Words};
 
 /// A REST or SOAP service. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

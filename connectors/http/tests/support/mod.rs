@@ -248,7 +248,8 @@ impl Tokens {
         let mut given = self.given.lock().unwrap();
         if asked.path == "/token" {
             // tinh:bi-mat-079
-            let is_right = asked.header("authorization") == "Basic dGluaDpiaS1tYXQtMDc5" && asked.body.contains("grant_type=client_credentials");
+            let is_right =
+                asked.header("authorization") == "Basic dGluaDpiaS1tYXQtMDc5" && asked.body.contains("grant_type=client_credentials");
             if !is_right {
                 return Some(Reply { status: 401, ..Reply::json(&json!({"error": "invalid_client"})) });
             }
