@@ -12,6 +12,7 @@ mod body;
 mod config;
 mod connector;
 mod door;
+mod faults;
 mod figures;
 mod group;
 mod keys;
