@@ -17,11 +17,14 @@ use sha2::Sha256;
 use outbox::{Event, Outbox};
 
 const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+const PATH: &str = "/nhan/nguoi";
 /// Rows of one request.
 const TOGETHER: usize = 50;
 
 /// A system that pushes each change of its rows. Changes of one key go through one lane, in order.
-struct Sender {
+///
+/// A keyed one signs JSON documents and gives each a key; another sends lines with a token, and what is sent again comes again.
+struct Sender<const KEYED: bool> {
     port: u16,
     link: Link,
     lanes: Vec<Outbox>,
@@ -30,7 +33,7 @@ struct Sender {
     has_column: bool,
 }
 
-impl Sender {
+impl<const KEYED: bool> Sender<KEYED> {
     /// Sends events, each row in the lane of its key.
     fn send(&mut self, rows: impl IntoIterator<Item = (i64, Value)>) {
         let mut by_lane: Vec<Vec<Value>> = vec![Vec::new(); self.lanes.len()];
@@ -41,14 +44,7 @@ impl Sender {
         for (lane, rows) in by_lane.into_iter().enumerate() {
             for part in rows.chunks(TOGETHER) {
                 self.sent += 1;
-                let body = json!({"nguoi": part}).to_string().into_bytes();
-                let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-                mac.update(&body);
-                let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-                let headers = vec![
-                    ("X-Hub-Signature-256".to_owned(), format!("sha256={signature}")),
-                    ("Idempotency-Key".to_owned(), format!("{}-{}", self.port, self.sent)),
-                ];
+                let (body, headers) = if KEYED { signed(part, &format!("{}-{}", self.port, self.sent)) } else { shown(part) };
                 self.lanes[lane].put(Event { headers, body });
             }
         }
@@ -63,13 +59,13 @@ impl Sender {
     }
 }
 
-impl Fixture for Sender {
+impl<const KEYED: bool> Fixture for Sender<KEYED> {
     type Connector = Webhook;
 
     async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let link = Link::to(port, true).await;
-        let lanes = (0..4).map(|_| Outbox::to(link.port, "/nhan/nguoi")).collect();
+        let lanes = (0..4).map(|_| Outbox::to(link.port, PATH)).collect();
         Self { port, link, lanes, rows: BTreeMap::new(), sent: 0, has_column: false }
     }
 
@@ -78,21 +74,17 @@ impl Fixture for Sender {
     }
 
     fn config(&self) -> Value {
+        let mut stream = json!({"path": PATH, "columns": ["id", "op", "name"], "key": ["id"], "op": {"field": "op"}});
+        let own = match KEYED {
+            true => json!({"auth": {"hmac": {"secret": SECRET}}, "rows": "/nguoi", "idempotency": {"header": "Idempotency-Key"}}),
+            false => json!({"auth": {"bearer": {"token": SECRET}}, "format": "ndjson"}),
+        };
+        stream.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
         json!({
             "listen": format!("127.0.0.1:{}", self.port),
             // Whoever waits for a run that was killed sends again soon.
             "answer_within_s": 1,
-            "streams": {
-                "nguoi": {
-                    "path": "/nhan/nguoi",
-                    "auth": {"hmac": {"secret": SECRET}},
-                    "rows": "/nguoi",
-                    "columns": ["id", "op", "name"],
-                    "key": ["id"],
-                    "op": {"field": "op"},
-                    "idempotency": {"header": "Idempotency-Key"},
-                },
-            },
+            "streams": {"nguoi": stream},
         })
     }
 
@@ -153,4 +145,26 @@ impl Fixture for Sender {
     }
 }
 
-hub_conformance::conformance!(Sender);
+/// A document with its signature and its key.
+fn signed(rows: &[Value], key: &str) -> (Vec<u8>, Vec<(String, String)>) {
+    let body = json!({"nguoi": rows}).to_string().into_bytes();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(&body);
+    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let headers = [("X-Hub-Signature-256", format!("sha256={signature}")), ("Idempotency-Key", key.to_owned())];
+    (body, headers.map(|(name, value)| (name.to_owned(), value)).to_vec())
+}
+
+/// Lines with a token.
+fn shown(rows: &[Value]) -> (Vec<u8>, Vec<(String, String)>) {
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    (lines.into_bytes(), vec![("Authorization".to_owned(), format!("Bearer {SECRET}"))])
+}
+
+mod keyed {
+    hub_conformance::conformance!(super::Sender<true>);
+}
+
+mod unkeyed {
+    hub_conformance::conformance!(super::Sender<false>);
+}

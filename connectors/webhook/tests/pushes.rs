@@ -131,7 +131,7 @@ async fn rows_are_known_by_their_fields_and_bodies_by_their_bytes() {
 
 #[tokio::test]
 async fn requests_that_wait_share_one_delivery() {
-    let stand = Stand::of(json!({}));
+    let stand = Stand::of(json!({})).patient();
     let mut run = stand.run(&Checkpoint::empty()).await;
     let posts: Vec<_> = (0..20).map(|number| stand.post(&[], &json!({"a": number}).to_string())).collect();
     let (mut deliveries, mut told) = (0, 0);
@@ -354,5 +354,50 @@ async fn a_stream_that_nobody_maps_is_not_taken_and_its_keys_are_forgotten() {
     assert!(removed.contains(&"columns/s") && removed.iter().any(|partition| partition.starts_with("keys/s/")), "{removed:?}");
     run.connector.acknowledge(&next.checkpoint);
     assert_eq!(answer(posted).await.status, 200);
+    run.shut().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_sendings_of_one_key_at_once_one_is_published() {
+    let stand = Stand::of(keyed());
+    let mut run = stand.run(&Checkpoint::empty()).await;
+    let posts: Vec<_> = (0..50).map(|_| stand.post(&[("Idempotency-Key", "k")], r#"{"a":1}"#)).collect();
+    let delivery = run.next().await.unwrap();
+    run.connector.acknowledge(&delivery.checkpoint);
+    let mut accepted = 0;
+    for post in posts {
+        let told = answer(post).await;
+        assert_eq!(told.status, 200);
+        accepted += usize::from(told.body == r#"{"accepted":1}"#);
+    }
+    assert_eq!((accepted, rows(&delivery).len()), (1, 1));
+    run.shut().await;
+}
+
+#[tokio::test]
+async fn streams_share_a_delivery_and_their_rows_have_places_of_their_own() {
+    let mut stand = Stand::of(json!({})).patient();
+    stand.config["streams"]["t"] = json!({"path": "/t", "auth": "none"});
+    let mut run = stand.run(&Checkpoint::empty()).await;
+    // While the first one is under way, the others wait for each other.
+    let first = stand.post(&[], r#"{"a":0}"#);
+    let mut last = run.next().await.unwrap();
+    let others: Vec<_> = (0..20)
+        .map(|number| stand.post_to(if number % 2 == 0 { "/s" } else { "/t" }, &[], json!({"a": number}).to_string().into_bytes()))
+        .collect();
+    let (mut places, mut is_shared) = (std::collections::BTreeSet::new(), false);
+    while places.len() < 20 {
+        last = run.next().await.unwrap();
+        is_shared |= last.batches.len() == 2;
+        for batch in &last.batches {
+            let origin = &batch.origin;
+            places.extend(origin.commit_position.iter().copied().zip(origin.ordinal.iter().copied()));
+        }
+    }
+    assert!(is_shared, "both streams are in one delivery");
+    run.connector.acknowledge(&last.checkpoint);
+    for post in others.into_iter().chain([first]) {
+        assert_eq!(answer(post).await.status, 200);
+    }
     run.shut().await;
 }

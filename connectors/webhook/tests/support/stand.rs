@@ -8,7 +8,7 @@ use std::time::Duration;
 use hub_conformance::Run;
 use hub_connector_webhook::Webhook;
 use hub_sdk::model::{Checkpoint, Op, StreamName, SystemName};
-use hub_sdk::{Connector, Delivery, OpenContext, StreamRequest};
+use hub_sdk::{BatchLimits, Connector, Delivery, OpenContext, StreamRequest};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -42,6 +42,7 @@ impl Drop for Scratch {
 pub(crate) struct Stand {
     pub(crate) port: u16,
     pub(crate) config: Value,
+    pub(crate) limits: BatchLimits,
 }
 
 impl Stand {
@@ -50,7 +51,7 @@ impl Stand {
         let mut endpoint = json!({"path": "/s", "auth": "none"});
         endpoint.as_object_mut().unwrap().extend(stream.as_object().unwrap().clone());
         let port = free_port();
-        Self { port, config: json!({"listen": format!("127.0.0.1:{port}"), "streams": {"s": endpoint}}) }
+        Self { port, config: json!({"listen": format!("127.0.0.1:{port}"), "streams": {"s": endpoint}}), limits: BatchLimits::default() }
     }
 
     /// The same with settings of the listener.
@@ -59,12 +60,18 @@ impl Stand {
         self
     }
 
+    /// The same whose groups wait long for more, so that a slow machine makes no difference.
+    pub(crate) fn patient(mut self) -> Self {
+        self.limits.age = Duration::from_millis(300);
+        self
+    }
+
     /// An open connector on every configured stream.
     pub(crate) async fn connector(&self) -> Arc<Webhook> {
         let names = self.config["streams"].as_object().unwrap().keys();
         let streams = names.map(|name| StreamRequest { stream: StreamName::new(name).unwrap(), columns: Vec::new() }).collect();
         let config = serde_json::from_value(self.config.clone()).unwrap();
-        let context = OpenContext::new(SystemName::new("thu").unwrap(), streams);
+        let context = OpenContext { limits: self.limits, ..OpenContext::new(SystemName::new("thu").unwrap(), streams) };
         Arc::new(Webhook::open(config, context).await.unwrap_or_else(|error| panic!("{}", error.report())))
     }
 
