@@ -255,6 +255,7 @@ impl Follower {
             document_mib: self.config.document_mib,
             told,
             is_snapshot: !self.files.is_complete,
+            keeps: true,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::capture::{Ended, Follower, batches, blocking, unreadable};
 use crate::columns::Columns;
 use crate::config::{FileStream, FilesConfig, Format, Mode};
+use crate::edxml;
 use crate::reading::{Held, Manner, Reading};
 use crate::rows::Trouble;
 use crate::store::{Entry, Store, StoreError};
@@ -50,10 +51,13 @@ impl Connector for Files {
         config.faults()
     }
 
-    async fn open(config: FilesConfig, context: OpenContext) -> Result<Self, SourceError> {
+    async fn open(mut config: FilesConfig, context: OpenContext) -> Result<Self, SourceError> {
         let opening = || SourceError::new(ErrorKind::BadConfig, format!("opening system {}", context.system));
         if let Some(fault) = config.faults().into_iter().next() {
             return Err(opening().because(format!("{} {}", fault.pointer, fault.message)));
+        }
+        for folder in config.streams.values_mut().filter_map(|stream| stream.attachments.as_mut()) {
+            *folder = context.directory.join(&*folder);
         }
         let store = Store::new(&config, &context.directory).map_err(|error| error.told(format!("opening system {}", context.system)))?;
         Ok(Self { config: Arc::new(config), context, store: Arc::new(store), board: Arc::default() })
@@ -80,7 +84,7 @@ impl Connector for Files {
             let rows = self.columns(stream)?.finish(false).map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?.0;
             return Ok(Looks::restore(&Checkpoint::empty(), stream).begin().batch(stream, Vec::new(), rows, false));
         };
-        let mut reading = self.reading(stream, newest, self.held(stream)?).await?;
+        let mut reading = self.reading(stream, newest, self.manner(stream)?, self.held(stream)?).await?;
         let limits = BatchLimits { rows: rows.max(1), ..BatchLimits::default() };
         let (mut reading, stepped) = blocking(move || {
             let stepped = reading.step(limits);
@@ -107,7 +111,7 @@ impl Connector for Files {
         }
         let mut held = self.held(stream)?;
         for entry in files {
-            let mut reading = self.reading(stream, &entry, held).await?;
+            let mut reading = self.reading(stream, &entry, Manner { keeps: true, ..self.manner(stream)? }, held).await?;
             loop {
                 let limits = self.context.limits;
                 let (back, stepped) = blocking(move || {
@@ -213,6 +217,10 @@ impl Files {
         Ok(match self.stream(name)?.format {
             Format::Csv | Format::Tsv | Format::Fixed | Format::Xlsx | Format::Parquet => Columns::default(),
             Format::Json | Format::Ndjson | Format::Xml => Columns::new(&self.needed(name)?),
+            Format::Edxml => {
+                let first = edxml::COLUMNS.iter().map(|name| (*name).to_owned());
+                Columns::new(&first.chain(self.needed(name)?).collect::<Vec<_>>())
+            }
         })
     }
 
@@ -222,9 +230,9 @@ impl Files {
     }
 
     /// A file of a stream, open, as a snapshot reads it.
-    async fn reading(&self, name: &StreamName, entry: &Entry, held: Held) -> Result<Reading, SourceError> {
+    async fn reading(&self, name: &StreamName, entry: &Entry, manner: Manner, held: Held) -> Result<Reading, SourceError> {
         let fetched = self.store.fetch(&entry.name).await.map_err(|error| self.lost(error).of(name.clone()))?;
-        let (file, manner) = (entry.name.clone(), self.manner(name)?);
+        let file = entry.name.clone();
         let opened = blocking(move || Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)).await?;
         opened.map_err(|trouble| self.told(trouble, entry).of(name.clone()))
     }
@@ -247,7 +255,7 @@ impl Files {
 
     fn manner(&self, name: &StreamName) -> Result<Manner, SourceError> {
         let (stream, needed) = (self.stream(name)?, self.needed(name)?);
-        Ok(Manner { stream, needed, document_mib: self.config.document_mib, told: 0, is_snapshot: true })
+        Ok(Manner { stream, needed, document_mib: self.config.document_mib, told: 0, is_snapshot: true, keeps: false })
     }
 
     /// A fault of a file as an error.

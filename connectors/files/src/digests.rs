@@ -28,6 +28,7 @@ fn feed(hash: &mut Sha256, from: &mut impl Read) -> io::Result<()> {
     }
 }
 
-fn hex(hash: Sha256) -> String {
+/// A digest in hexadecimal.
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,6 +6,7 @@ mod columns;
 mod config;
 mod connector;
 mod digests;
+mod edxml;
 mod lines;
 mod probe;
 mod reading;

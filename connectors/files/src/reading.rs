@@ -45,6 +45,8 @@ pub(crate) struct Manner {
     pub(crate) told: u64,
     /// Whether new rows are a snapshot's.
     pub(crate) is_snapshot: bool,
+    /// Whether attachments are kept: not where one only looks.
+    pub(crate) keeps: bool,
 }
 
 /// One open file.
@@ -89,7 +91,7 @@ impl Reading {
             missing(table.columns(), &manner.needed)?;
             return Tables::new(table, &manner.stream, held).map(Body::Tables);
         }
-        let rows = Rows::open(file, &manner.stream, manner.document_mib)?;
+        let rows = Rows::open(file, manner)?;
         if rows.has_header() {
             missing(rows.columns(), &manner.needed)?;
         }

@@ -7,7 +7,9 @@ use std::io::{self, Read};
 use hub_sdk::records::{DocumentError, Fields, json_fields, json_rows, unique_name, xml_rows};
 
 use crate::config::{FileStream, FixedColumn, Format};
+use crate::edxml;
 use crate::lines::{Lines, delimiter};
+use crate::reading::Manner;
 use crate::row::{Cells, Row};
 use crate::sheet::Sheet;
 use crate::text::{Text, content, open, unpacked};
@@ -85,7 +87,13 @@ enum Form {
 
 impl Rows {
     /// Begins to read a file.
-    pub(crate) fn open(file: File, stream: &FileStream, document_mib: u64) -> Result<Self, Trouble> {
+    pub(crate) fn open(file: File, manner: &Manner) -> Result<Self, Trouble> {
+        let (stream, document_mib) = (manner.stream.as_ref(), manner.document_mib);
+        if stream.format == Format::Edxml {
+            let mut rows = Self::new(Form::Document { rows: vec![edxml::read(file, manner)?].into_iter() });
+            edxml::COLUMNS.iter().for_each(|name| _ = rows.place(name));
+            return Ok(rows);
+        }
         if stream.format == Format::Xlsx {
             let file = unpacked(file, stream.format, document_mib).map_err(Trouble::opening)?;
             let (sheet, names) = Sheet::open(file, stream, document_mib)?;
@@ -105,7 +113,7 @@ impl Rows {
                 }
                 Self::new(Form::Document { rows: rows.into_iter() })
             }
-            Format::Xlsx | Format::Parquet => return Err(Trouble::Bad(Bad::whole("it is no text"))),
+            Format::Xlsx | Format::Parquet | Format::Edxml => return Err(Trouble::Bad(Bad::whole("it is no text"))),
         };
         names.iter().for_each(|name| _ = rows.place(name));
         Ok(rows)
@@ -289,7 +297,7 @@ fn fixed(line: &Row, columns: &[FixedColumn], row: &mut Row) -> bool {
 }
 
 /// A whole document, up to a size.
-fn document(text: Text, document_mib: u64) -> Result<String, Trouble> {
+pub(crate) fn document(text: Text, document_mib: u64) -> Result<String, Trouble> {
     let (limit, mut bytes) = (document_mib << 20, Vec::new());
     text.take(limit + 1).read_to_end(&mut bytes).map_err(Trouble::opening)?;
     if bytes.len() as u64 > limit {

@@ -73,6 +73,10 @@ pub struct FileStream {
     /// The columns of `fixed`, each with its place; of `csv`, `tsv` and `xlsx` without a header, their names in order.
     #[serde(default)]
     pub columns: Vec<FixedColumn>,
+    /// `edxml`: the folder in which attachments are kept by their SHA-256, before their document is told; a relative one starts at the
+    /// configuration folder. Nothing is ever deleted from it.
+    #[serde(default)]
+    pub attachments: Option<PathBuf>,
     /// The columns that identify a row. Needed by `whole`.
     #[serde(default)]
     pub key: Vec<String>,
@@ -127,6 +131,8 @@ pub enum Format {
     Xlsx,
     /// Apache Parquet, in its own types.
     Parquet,
+    /// One official document (QCVN 102:2016/BTTTT) with its attachments, alone or in an archive with them.
+    Edxml,
 }
 
 impl Format {
@@ -146,6 +152,7 @@ impl Format {
             Self::Fixed => &[".txt", ".dat", ".fix"],
             Self::Xlsx => &[".xlsx", ".xlsm", ".xls"],
             Self::Parquet => &[".parquet", ".pq"],
+            Self::Edxml => &[".edxml", ".xml"],
         }
     }
 }
@@ -263,6 +270,9 @@ impl FileStream {
         let is_sheet = self.format == Format::Xlsx;
         let is_headless = (is_delimited || is_sheet) && self.header == Some(0);
         fault(self.header.is_some() && !is_delimited && !is_sheet, "/header", "is for `format: csv`, `tsv` and `xlsx` alone");
+        let is_edxml = self.format == Format::Edxml;
+        fault(is_edxml && self.attachments.is_none(), "/attachments", "is missing; `format: edxml` keeps attachments in a folder");
+        fault(!is_edxml && self.attachments.is_some(), "/attachments", "is for `format: edxml` alone");
         fault(self.sheet.is_some() && !is_sheet, "/sheet", "is for `format: xlsx` alone");
         fault(self.sheet == Some(SheetChoice::Number(0)), "/sheet", "counts from 1");
         fault(is_headless && self.columns.is_empty(), "/columns", "is empty; without a header the columns need names");
