@@ -55,15 +55,15 @@ pub(crate) struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the head of an event without a checksum.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+    /// Reads the head of an event, behind which there are `tail` bytes of a checksum.
+    pub(crate) fn parse(bytes: &'a [u8], tail: usize) -> Result<Self, WireError> {
         let mut head = Bytes::new(bytes);
         let seconds = head.u32()?;
         let kind = head.u8()?;
         let server = head.u32()?;
         let length = head.u32()? as usize;
         let end = head.u32()?;
-        let body = bytes.get(HEADER..length).ok_or(WireError::Protocol("an event is cut off"))?;
+        let body = bytes.get(HEADER..length.saturating_sub(tail)).ok_or(WireError::Protocol("an event is cut off"))?;
         Ok(Self { header: Header { seconds, kind, server, end }, body })
     }
 
@@ -71,6 +71,12 @@ impl<'a> Event<'a> {
     pub(crate) fn is_rows(&self) -> bool {
         matches!(self.header.kind, kind::WRITE_V1..=kind::DELETE_V1 | kind::WRITE..=kind::DELETE | kind::WRITE_PACKED_V1..=kind::DELETE_PACKED)
     }
+}
+
+/// Bytes of the checksum behind each event of a file, as the file's head says: the byte before the head's own checksum.
+pub(crate) fn checksum_bytes(bytes: &[u8]) -> Option<usize> {
+    let kind = bytes.get(bytes.len().checked_sub(5)?)?;
+    Some(if *kind == 1 { 4 } else { 0 })
 }
 
 /// The log goes on in another file.

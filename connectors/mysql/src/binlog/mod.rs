@@ -7,7 +7,7 @@ mod rows;
 mod statement;
 mod table_map;
 
-pub(crate) use event::{Event, Header, MariaGtid, MysqlGtid, Query, Rotate, kind};
+pub(crate) use event::{Event, Header, MariaGtid, MysqlGtid, Query, Rotate, checksum_bytes, kind};
 pub(crate) use gtid::{Gtids, MariaPosition, MysqlSet, uuid_text};
 pub(crate) use packed::{Payload, unpack_query, unpack_rows};
 pub(crate) use rows::{Change, RowsHead, Walk};

@@ -7,12 +7,14 @@ use tracing::{info, warn};
 
 use super::position::LogPosition;
 use crate::binlog::Gtids;
-use crate::server::{Flavor, LogPlace, Server};
+use crate::server::{Flavor, LogPlace, Server, cell};
 use crate::wire::{ServerError, Session, WireError, code};
 
 /// A connection that receives the log.
 pub(super) struct Link {
     pub(super) session: Session,
+    /// Bytes of the checksum behind each event, until a file's head says.
+    pub(super) tail: usize,
 }
 
 /// Whether the position's file and offset are of this server and still there.
@@ -70,10 +72,10 @@ impl Link {
     pub(super) async fn open(server: &Server, reader: u32, heartbeat: Duration, start: &Start) -> Result<Self, SourceError> {
         let mut session = server.session().await?;
         let asked = ask(server, &mut session, reader, heartbeat, start).await;
-        asked.map_err(|error| error.into_source("asking for the log"))?;
+        let tail = asked.map_err(|error| error.into_source("asking for the log"))?;
         session.channel.patience = heartbeat * 3 + Duration::from_secs(2);
         info!(?start, "following the log");
-        Ok(Self { session })
+        Ok(Self { session, tail })
     }
 
     /// An error of the link, classified.
@@ -92,12 +94,12 @@ impl Link {
     }
 }
 
-async fn ask(server: &Server, session: &mut Session, reader: u32, heartbeat: Duration, start: &Start) -> Result<(), WireError> {
+async fn ask(server: &Server, session: &mut Session, reader: u32, heartbeat: Duration, start: &Start) -> Result<usize, WireError> {
     let nanos = heartbeat.as_nanos();
-    // Checksums are for disks; TCP and TLS have their own.
+    let checksum = session.one("SELECT @@GLOBAL.binlog_checksum").await?.unwrap_or_default();
     let mut settings = vec![format!(
-        "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, @master_binlog_checksum = 'NONE', \
-         @source_binlog_checksum = 'NONE'"
+        "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, @master_binlog_checksum = @@GLOBAL.binlog_checksum, \
+         @source_binlog_checksum = @@GLOBAL.binlog_checksum"
     )];
     if server.flavor == Flavor::Maria {
         settings.push("SET @mariadb_slave_capability = 4".to_owned());
@@ -112,7 +114,8 @@ async fn ask(server: &Server, session: &mut Session, reader: u32, heartbeat: Dur
         Start::Place(place) => session.dump(reader, &place.file, u32::try_from(place.offset).unwrap_or(u32::MAX)).await,
         Start::Gtids(Gtids::Maria(_)) => session.dump(reader, "", 4).await,
         Start::Gtids(Gtids::Mysql(set)) => session.dump_gtid(reader, &set.encode()).await,
-    }
+    }?;
+    Ok(if cell(&checksum, 0).eq_ignore_ascii_case("NONE") { 0 } else { 4 })
 }
 
 /// The server no longer has what comes next.

@@ -15,7 +15,7 @@ use tracing::warn;
 
 pub(crate) use position::{LOG_PARTITION, LogPosition};
 
-use crate::binlog::{Event, TableMap};
+use crate::binlog::TableMap;
 use crate::catalog::{self, parts};
 use crate::charset::Charsets;
 use crate::decode::Rules;
@@ -120,8 +120,9 @@ impl Follower {
         };
         let streams = setup.streams.iter().filter_map(stream).collect();
         let now = Instant::now();
+        let tail = link.tail;
         Self {
-            state: State::new(streams, Arc::clone(&setup.land), setup.limits, setup.position.clone(), gtids),
+            state: State::new(streams, Arc::clone(&setup.land), setup.limits, setup.position.clone(), gtids, tail),
             server: setup.server,
             link,
             asking: None,
@@ -161,7 +162,7 @@ impl Follower {
             loop {
                 let bytes = self.link.session.channel.bytes(packet);
                 let taken = match bytes {
-                    [0, event @ ..] => Event::parse(event).map_err(Trouble::Wire).and_then(|event| self.state.take(event)),
+                    [0, event @ ..] => self.state.take_raw(event),
                     [0xff, rest @ ..] => Err(Trouble::Wire(WireError::Server(crate::wire::ServerError::parse(rest)))),
                     _ => Err(Trouble::Wire(WireError::Closed)),
                 };

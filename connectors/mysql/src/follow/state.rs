@@ -10,7 +10,7 @@ use super::position::{LogPosition, Open};
 use super::stream::{Place, Stream, Told};
 use crate::binlog::{
     Change, Event, Gtids, Header, MariaGtid, MysqlGtid, Payload, Query, Rotate, RowsHead, Statement, TableMap, Walk, kind, understand,
-    unpack_query, unpack_rows,
+    checksum_bytes, unpack_query, unpack_rows,
 };
 use crate::decode::{Form, Grid};
 use crate::server::LogPlace;
@@ -114,6 +114,8 @@ pub(super) struct State {
     file: String,
     pub(super) position: LogPosition,
     pub(super) gtids: Option<Gtids>,
+    /// Bytes of the checksum behind each event.
+    tail: usize,
     transaction: Option<Transaction>,
     /// The transaction that the checkpoint has a part of, until it comes.
     half_told: Option<Open>,
@@ -127,7 +129,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(streams: Vec<Stream>, land: Arc<Land>, limits: BatchLimits, position: LogPosition, gtids: Option<Gtids>) -> Self {
+    pub(super) fn new(streams: Vec<Stream>, land: Arc<Land>, limits: BatchLimits, position: LogPosition, gtids: Option<Gtids>, tail: usize) -> Self {
         let by_name =
             streams.iter().enumerate().map(|(index, stream)| ((stream.database.clone(), stream.table.clone()), index)).collect();
         Self {
@@ -141,6 +143,7 @@ impl State {
             half_told: position.open.clone(),
             position,
             gtids,
+            tail,
             transaction: None,
             taken_rows: 0,
             taken_events: 0,
@@ -176,6 +179,16 @@ impl State {
         };
         let gtid = self.gtids.as_ref().map(ToString::to_string).unwrap_or_default();
         LogPosition { open, gtid, ..self.position.clone() }
+    }
+
+    /// Takes one event as it comes over the link.
+    pub(super) fn take_raw(&mut self, bytes: &[u8]) -> Result<Taken, Trouble> {
+        let event = Event::parse(bytes, self.tail)?;
+        if event.header.kind == kind::FORMAT {
+            // The head of each file says whether its events have checksums; it has one itself in any case.
+            self.tail = checksum_bytes(bytes).unwrap_or(self.tail);
+        }
+        self.take(event)
     }
 
     /// Takes one event.
@@ -470,7 +483,7 @@ impl State {
         let payload = Payload::parse(body)?;
         let done = std::mem::take(&mut self.taken_events);
         for (number, event) in payload.events().enumerate().skip(done) {
-            let mut event = Event::parse(event)?;
+            let mut event = Event::parse(event, 0)?;
             event.header.end = header.end;
             match self.take(event)? {
                 Taken::Done => {}

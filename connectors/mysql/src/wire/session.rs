@@ -166,7 +166,7 @@ impl Session {
 
     /// Looks whether the log would be given; the connection is of no other use then.
     pub(crate) async fn try_dump(&mut self, server_id: u32, file: &str, offset: u64) -> Result<(), WireError> {
-        self.query("SET @master_binlog_checksum = 'NONE', @source_binlog_checksum = 'NONE', @mariadb_slave_capability = 4").await?;
+        self.query("SET @master_binlog_checksum = @@GLOBAL.binlog_checksum, @source_binlog_checksum = @@GLOBAL.binlog_checksum, @mariadb_slave_capability = 4").await?;
         self.dump(server_id, file, u32::try_from(offset).unwrap_or(4)).await?;
         self.answer().await.map(drop)
     }

@@ -57,7 +57,8 @@ impl Database {
         own.extend(settings.iter().map(|setting| (*setting).to_owned()));
         let mut database = Self { port, folder, settings: own, server: None };
         let made = lent("mariadb-install-db")
-            .args(["--no-defaults", &format!("--datadir={}", database.data()), "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args([format!("--datadir={}", database.data()), format!("--tmpdir={}", database.folder.display())])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .output()
@@ -94,7 +95,7 @@ impl Database {
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=1"]);
         command.args(["--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-image=FULL", "--max-allowed-packet=256M"]);
         command.args(["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--skip-slave-start"]);
-        command.args([format!("--datadir={}", self.data()), format!("--port={}", self.port)]);
+        command.args([format!("--datadir={}", self.data()), format!("--port={}", self.port), format!("--tmpdir={}", self.folder.display())]);
         command.args([format!("--socket={}", self.socket().display()), format!("--pid-file={}", self.folder.join("pid").display())]);
         command.args(&self.settings);
         self.server = Some(command.spawn().unwrap());
@@ -131,20 +132,21 @@ impl Database {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        // A client that cannot connect reads nothing.
+        let _unread = child.stdin.take().unwrap().write_all(sql.as_bytes());
         child.wait_with_output().unwrap()
     }
 
     /// Runs statements as the administrator, in the database `hub` where it is there.
     pub(crate) fn run(&self, sql: &str) {
         let output = self.client(&format!("CREATE DATABASE IF NOT EXISTS hub CHARACTER SET utf8mb4; USE hub; {sql}"));
-        assert!(output.status.success(), "{sql:.300}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{sql:.100}: {}", refusal(&output.stderr));
     }
 
     /// Rows as lines with tabs.
     pub(crate) fn lines(&self, sql: &str) -> Vec<String> {
         let output = self.client(&format!("USE hub; {sql}"));
-        assert!(output.status.success(), "{sql:.300}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{sql:.100}: {}", refusal(&output.stderr));
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -159,6 +161,12 @@ impl Drop for Database {
         self.kill();
         let _removed = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What the client says of a refused statement, without the statement.
+fn refusal(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr).into_owned();
+    text.lines().filter(|line| line.starts_with("ERROR")).collect()
 }
 
 /// A text as SQL.
