@@ -93,13 +93,13 @@ impl Connector for Webhook {
 
     async fn discover(&self) -> Result<Vec<StreamShape>, SourceError> {
         let streams = self.config.streams.iter();
-        streams.map(|(name, endpoint)| Ok(shape(self.name(name)?, endpoint, &first_columns(endpoint)))).collect()
+        streams.map(|(name, endpoint)| Ok(self.shape(self.name(name)?, endpoint))).collect()
     }
 
     async fn sample(&self, stream: &StreamName, _rows: usize) -> Result<ChangeBatch, SourceError> {
         let endpoint = self.endpoint(stream)?;
         // What was pushed is not kept here, so there are columns and no rows.
-        let rows = TextRows::new(first_columns(endpoint).names()).finish();
+        let rows = TextRows::new(self.columns(stream, endpoint).names()).finish();
         let rows = rows.map_err(|error| SourceError::new(ErrorKind::Defect, "making a sample").because(error).of(stream.clone()))?;
         Ok(Looks::restore(&Checkpoint::empty(), stream).begin().batch(stream, Vec::new(), rows, false))
     }
@@ -214,7 +214,7 @@ impl Webhook {
                 Some(position) => Some(serde_json::from_value(position.clone()).map_err(|error| restoring(error.to_string()))?),
                 None => None,
             };
-            let configured = first_columns(endpoint);
+            let configured = self.columns(stream, endpoint);
             // What was told keeps its place: a setting that changed comes behind it.
             let told_columns = told.as_ref().map_or(0, Vec::len);
             let columns = Columns::new(told.into_iter().flatten().chain(configured.names().to_vec()));
@@ -222,10 +222,38 @@ impl Webhook {
             let columns = Arc::new(RwLock::new(Arc::new(columns)));
             let keys = endpoint.idempotency.as_ref().map(|settings| Keys::restore(from, stream, settings, now)).transpose();
             let taken = Taken { gate: Arc::clone(gate), stream: streams.len(), columns: Arc::clone(&columns) };
-            streams.push(Stream::new(stream.clone(), columns, is_untold, keys.map_err(restoring)?));
+            streams.push(Stream::new(stream.clone(), columns, is_untold, has_full_images(endpoint), keys.map_err(restoring)?));
             paths.insert(gate.path().to_owned(), Some(taken));
         }
         Ok((paths, streams))
+    }
+
+    /// The columns that a stream has before anything came.
+    fn columns(&self, stream: &StreamName, endpoint: &Endpoint) -> Columns {
+        let standard = Reader::standard_columns(endpoint.format).iter().map(|name| (*name).to_owned());
+        let standard = standard.filter(|_| endpoint.columns.is_empty());
+        let op = endpoint.op.iter().map(|op| op.field.clone());
+        let fields = endpoint.idempotency.iter().flat_map(|idempotency| idempotency.fields.clone());
+        let mapped = self.context.streams.iter().filter(|request| request.stream == *stream).flat_map(|request| request.columns.clone());
+        let configured = endpoint.columns.iter().chain(&endpoint.key).cloned();
+        Columns::new(standard.chain(configured).chain(op).chain(fields).chain(mapped))
+    }
+
+    fn shape(&self, stream: StreamName, endpoint: &Endpoint) -> StreamShape {
+        let columns = self.columns(&stream, endpoint);
+        let key = |name: &str| endpoint.key.iter().position(|key| key == name).and_then(|place| u16::try_from(place + 1).ok());
+        let column =
+            |name: &String| Column { name: name.clone(), source_type: TEXT.to_owned(), nullable: true, key: key(name), comment: None };
+        StreamShape {
+            stream,
+            schema: TextRows::new(columns.names()).schema(),
+            columns: columns.names().iter().map(column).collect(),
+            identity: endpoint.key.clone(),
+            full_images: has_full_images(endpoint),
+            rows: None,
+            bytes: None,
+            findings: Vec::new(),
+        }
     }
 
     /// Removes what the checkpoint holds of streams that are no longer asked for, and of keys that are no longer kept.
@@ -264,29 +292,7 @@ impl Drop for Listens<'_> {
     }
 }
 
-/// The columns that a stream has before anything came.
-pub(crate) fn first_columns(endpoint: &Endpoint) -> Columns {
-    let standard = Reader::standard_columns(endpoint.format).iter().map(|name| (*name).to_owned());
-    let op = endpoint.op.iter().map(|op| op.field.clone());
-    let fields = endpoint.idempotency.iter().flat_map(|idempotency| idempotency.fields.clone());
-    let configured = endpoint.columns.iter().cloned();
-    match endpoint.columns.is_empty() {
-        true => Columns::new(standard.chain(endpoint.key.iter().cloned()).chain(op).chain(fields)),
-        false => Columns::new(configured.chain(endpoint.key.iter().cloned()).chain(op).chain(fields)),
-    }
-}
-
-fn shape(stream: StreamName, endpoint: &Endpoint, columns: &Columns) -> StreamShape {
-    let key = |name: &str| endpoint.key.iter().position(|key| key == name).and_then(|place| u16::try_from(place + 1).ok());
-    let column = |name: &String| Column { name: name.clone(), source_type: TEXT.to_owned(), nullable: true, key: key(name), comment: None };
-    StreamShape {
-        stream,
-        schema: TextRows::new(columns.names()).schema(),
-        columns: columns.names().iter().map(column).collect(),
-        identity: endpoint.key.clone(),
-        full_images: false,
-        rows: None,
-        bytes: None,
-        findings: Vec::new(),
-    }
+/// Without deletes there is no row that has its key alone.
+fn has_full_images(endpoint: &Endpoint) -> bool {
+    endpoint.op.is_none()
 }

@@ -50,6 +50,7 @@ pub(crate) struct Stream {
     new: Vec<String>,
     /// Whether the next delivery must tell the columns.
     is_untold: bool,
+    full_images: bool,
     keys: Option<Keys>,
     ops: Vec<Op>,
     ordinals: Vec<u64>,
@@ -58,11 +59,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Of a run; `is_untold` where the checkpoint does not know the columns.
-    pub(crate) fn new(name: StreamName, columns: SharedColumns, is_untold: bool, keys: Option<Keys>) -> Self {
+    pub(crate) fn new(name: StreamName, columns: SharedColumns, is_untold: bool, full_images: bool, keys: Option<Keys>) -> Self {
         let known = Arc::clone(&columns.read().unwrap_or_else(PoisonError::into_inner));
         let text = TextRows::new(known.names());
         let (new, ops, ordinals, faults) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, text, columns, known, new, is_untold, keys, ops, ordinals, faults }
+        Self { name, text, columns, known, new, is_untold, full_images, keys, ops, ordinals, faults }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -128,7 +129,7 @@ impl Stream {
             ops: std::mem::take(&mut self.ops),
             rows,
             old: None,
-            full_images: false,
+            full_images: self.full_images,
             origin,
             key_changes: Vec::new(),
             faults: std::mem::take(&mut self.faults),

@@ -2,7 +2,7 @@
 
 use hub_sdk::{ErrorKind, Finding, Probe, SourceError, StreamRequest};
 
-use crate::config::{Auth, Endpoint};
+use crate::config::{Auth, Endpoint, Format};
 use crate::connector::Webhook;
 use crate::server::{classified, listen};
 
@@ -69,6 +69,15 @@ fn stream(webhook: &Webhook, request: &StreamRequest, findings: &mut Vec<Finding
             code: "no-idempotency",
             message: format!("a request of {name} that is repeated after a lost answer is published twice"),
             remedy: Some("set `idempotency` with what identifies a request: a header, fields or the body".to_owned()),
+        });
+    }
+    let is_open = matches!(endpoint.format, Format::Json | Format::Ndjson | Format::Xml);
+    if endpoint.columns.is_empty() && is_open {
+        findings.push(Finding {
+            fatal: false,
+            code: "columns-open",
+            message: format!("the columns of {name} are found as they come: rows are rejects while a column that is mapped has never come"),
+            remedy: Some("name in `columns` what the mapping reads".to_owned()),
         });
     }
     findings.extend(folder(webhook, endpoint));

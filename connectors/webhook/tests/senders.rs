@@ -199,14 +199,14 @@ async fn what_stands_in_the_way_is_found_before_a_run() {
     };
     let taken = Stand::of(json!({"auth": {"hmac": {"secret": "ngan"}}, "idempotency": {"body": true}}));
     let _held = std::net::TcpListener::bind(("127.0.0.1", taken.port)).unwrap();
-    assert_eq!(codes(&taken).await, [("address-in-use", false), ("secret-short", false)]);
-    let elsewhere = Stand::of(json!({"auth": {"bearer": {"token": "x"}}})).with(json!({"listen": "192.0.2.1:8443"}));
+    assert_eq!(codes(&taken).await, [("address-in-use", false), ("secret-short", false), ("columns-open", false)]);
+    let elsewhere = Stand::of(json!({"auth": {"bearer": {"token": "x"}}, "columns": ["a"]})).with(json!({"listen": "192.0.2.1:8443"}));
     assert_eq!(codes(&elsewhere).await, [("address-not-local", true), ("no-tls", false), ("no-idempotency", false)]);
-    let mut unreadable = Stand::of(json!({"idempotency": {"body": true}}));
+    let mut unreadable = Stand::of(json!({"idempotency": {"body": true}, "columns": ["a"]}));
     unreadable.config["tls"] = json!({"certificate": "/nowhere.pem", "key": "/nowhere.key"});
     assert_eq!(codes(&unreadable).await, [("certificate-unusable", true)]);
     // A run that listens is no hindrance to itself.
-    let stand = Stand::of(json!({"idempotency": {"body": true}}));
+    let stand = Stand::of(json!({"idempotency": {"body": true}, "columns": ["a"]}));
     let connector = stand.connector().await;
     let run = Stand::run_of(&connector, &Checkpoint::empty()).await;
     assert!(Arc::clone(&connector).probe().await.unwrap().findings.is_empty());
