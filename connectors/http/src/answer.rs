@@ -1,8 +1,11 @@
 //! An answer of the service, and what is read out of it.
 
+use std::io::Read as _;
+
 use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
 use hub_sdk::records::{DocumentError, Fields, json_at, json_rows, xml_at, xml_rows};
-use reqwest::header::{HeaderMap, LINK};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, LINK};
 use reqwest::{StatusCode, Url};
 
 use crate::config::Format;
@@ -49,6 +52,29 @@ impl Answer {
         let links = self.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         links.flat_map(links_of).find(|(_, rel)| rel.split(' ').any(|rel| rel.eq_ignore_ascii_case("next"))).map(|(address, _)| address)
     }
+}
+
+/// A body that the service has packed, unpacked within a limit.
+///
+/// # Errors
+/// In words: it is damaged, longer than the limit, or packed in another way than gzip.
+pub(crate) async fn unpacked(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, String> {
+    let packing = headers.get(CONTENT_ENCODING).and_then(|packing| packing.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
+    match packing.as_str() {
+        "" | "identity" => return Ok(body),
+        "gzip" | "x-gzip" => {}
+        other => return Err(format!("the answer is packed by {other}, though only gzip was asked for")),
+    }
+    let unpack = move || {
+        let mut plain = Vec::new();
+        let read = MultiGzDecoder::new(&*body).take(limit as u64 + 1).read_to_end(&mut plain);
+        read.map_err(|error| format!("the answer is packed and damaged: {error}"))?;
+        if plain.len() > limit {
+            return Err(format!("the answer has more than {} MiB unpacked", limit >> 20));
+        }
+        Ok(Bytes::from(plain))
+    };
+    tokio::task::spawn_blocking(unpack).await.map_err(|error| error.to_string())?
 }
 
 fn read(body: &[u8], format: Format, rows: Option<&str>, places: &[&str]) -> Result<Found, String> {

@@ -12,7 +12,7 @@ use hub_sdk::{ErrorKind, Evidence, SourceError, now_micros};
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, unpacked};
 use crate::auth::Token;
 use crate::config::{Auth, HttpConfig, Method, Request};
 use crate::evidence::{Keeper, request_bytes, sha256};
@@ -58,15 +58,22 @@ impl Caller {
         let doing = "preparing requests";
         let wrong = |error: String| SourceError::new(ErrorKind::BadConfig, doing).because(error);
         let base = Url::parse(&config.base_url).map_err(|error| wrong(format!("base_url: {error}")))?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .tls_backend_preconfigured(crate::tls::client_config(&config.tls, directory)?)
             // A redirect would carry the login to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs_f64(config.timeout_s.clamp(0.1, 3_600.0)))
             .connect_timeout(Duration::from_secs_f64(config.connect_timeout_s.clamp(0.1, 600.0)))
             .user_agent(concat!("provincial-hub/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| wrong(error.to_string()))?;
+            .no_proxy();
+        if let Some(proxy) = &config.proxy {
+            let mut way = reqwest::Proxy::all(&proxy.url).map_err(|error| wrong(error.to_string()))?;
+            if let Some(user) = &proxy.user {
+                way = way.basic_auth(user, proxy.password.reveal());
+            }
+            client = client.proxy(way);
+        }
+        let client = client.build().map_err(|error| wrong(error.to_string()))?;
         let site = Site::of(system, &config);
         let keeper = config.evidence.as_ref().map(|evidence| Keeper::new(evidence, directory));
         Ok(Self { config, base, site, client, keeper })
@@ -220,7 +227,10 @@ impl Caller {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body: body.freeze(), url: None })
+        let body = unpacked(body.freeze(), &headers, limit).await.map_err(|why| {
+            SourceError::new(ErrorKind::StreamBroken, doing).because(why).advise("see what the service sends, or raise `document_mib`")
+        })?;
+        Ok(Answer { status, headers, body, url: None })
     }
 
     async fn judge(&self, answer: &Answer) -> Verdict {

@@ -218,6 +218,11 @@ impl Http {
             SourceError::new(ErrorKind::Mismatch, "reading the checkpoint").because(why).advise("read the system anew").of(name.clone())
         };
         let stream = self.stream(name)?;
+        let other = if stream.keys().is_some() { "known" } else { "asked" };
+        let other = format!("{other}/{name}/");
+        if from.iter().any(|(partition, position)| position.is_some() && partition.starts_with(&other)) {
+            return Err(wrong("the stream was read in another mode before".to_owned()));
+        }
         let mut follower = Follower {
             caller: Arc::clone(&self.caller),
             name: name.clone(),

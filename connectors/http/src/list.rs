@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::caller::Ask;
-use crate::config::{Mode, Request, Watermark};
+use crate::config::{Mode, Paging, Request, Watermark};
 use crate::follower::{Ended, Follower, list_answer};
 use crate::keyed::FLUSH;
 use crate::mark::{Mark, clock};
@@ -33,6 +33,8 @@ pub(crate) struct List {
     partition: String,
     request: Arc<Request>,
     rejected: HashSet<u64>,
+    /// Keys that the look before has not seen.
+    absent_before: HashSet<Box<str>>,
 }
 
 /// How far the list was read.
@@ -71,6 +73,7 @@ impl List {
             state: from.get(&partition).map(State::restore).unwrap_or_default(),
             request: Arc::new(list_request(&follower.stream)),
             rejected: HashSet::new(),
+            absent_before: HashSet::new(),
             partition,
             follower,
         })
@@ -117,6 +120,7 @@ impl List {
         let mut mark = self.state.mark.clone();
         let mut pages = Pages::new(stream.paging.as_ref());
         self.known.begin_look();
+        let mut read = 0;
         loop {
             let mut values = Values::default();
             pages.set(&mut values);
@@ -135,13 +139,17 @@ impl List {
             let page = Page { answer: &answer, rows: rows.len() as u64, digest: page_digest(&rows), places: &places };
             let has_more = pages.advance(&page, &self.follower.caller.base).map_err(|why| self.follower.broken(why, "mend `paging`"))?;
             drop(answer);
+            read += 1;
             self.page(&rows, watermark.as_ref(), &mut mark, &mut look).await?;
+            if self.follower.trail.is_long() {
+                self.flush(&mut look).await?;
+            }
             if !has_more {
                 break;
             }
         }
         if is_whole {
-            self.delete_absent(before, &mut look).await?;
+            self.delete_absent(before, read, &mut look).await?;
         }
         self.close(watermark.as_ref(), mark, began, is_whole, &mut look).await
     }
@@ -226,7 +234,7 @@ impl List {
         }
     }
 
-    async fn delete_absent(&mut self, before: usize, look: &mut Look) -> Result<(), Ended> {
+    async fn delete_absent(&mut self, before: usize, pages: usize, look: &mut Look) -> Result<(), Ended> {
         let absent = self.known.absent();
         let guard = usize::from(self.follower.stream.shrink_guard);
         if before >= GUARDED && absent.len() * 100 > guard * before {
@@ -236,7 +244,15 @@ impl List {
             let advice = "see whether the list is right; if it is, set `shrink_guard: 100` until it was read";
             return Err(self.follower.broken(why, advice).into());
         }
-        for key in absent {
+        let stream = &self.follower.stream;
+        let may_move = pages > 1 && matches!(stream.paging, Some(Paging::Page(_) | Paging::Offset(_)));
+        let looks = stream.delete_after_looks.unwrap_or(if may_move { 2 } else { 1 });
+        let (gone, seen_lately) = match looks {
+            2 => absent.into_iter().partition(|key| self.absent_before.contains(key)),
+            _ => (absent, Vec::new()),
+        };
+        self.absent_before = seen_lately.into_iter().collect();
+        for key in gone {
             self.known.forget(&key);
             self.follower.telling.delete(&key);
             if self.follower.telling.is_full(self.follower.limits) {

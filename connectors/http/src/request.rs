@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hub_sdk::{ErrorKind, Secret, SourceError};
 use reqwest::Url;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Format, Method, Request};
 use crate::template::{Escape, Values, fill, fill_json};
@@ -47,6 +47,7 @@ pub(crate) fn build(base: &Url, request: &Request, values: &Values, next: Option
         Format::Xml => "text/xml, application/xml, application/soap+xml",
     };
     headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }

@@ -96,6 +96,7 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
     let is_list = matches!(stream.mode, Mode::Whole | Mode::Watermark(_));
     faults.add(!is_list && stream.paging.is_some(), &format!("{at}/paging"), "is for lists: `mode: whole` or `watermark`");
     faults.add(stream.key.is_empty(), &format!("{at}/key"), "is empty; name the columns that identify a row");
+    faults.add(stream.delete_after_looks.is_some_and(|looks| !(1..=2).contains(&looks)), &format!("{at}/delete_after_looks"), "is 1 or 2");
     faults.add(stream.shrink_guard > 100, &format!("{at}/shrink_guard"), "is more than 100 per cent");
     faults.add(stream.every_s.is_some_and(|every| every.is_nan() || every <= 0.0), &format!("{at}/every_s"), "must be more than 0");
     mode(stream, at, &mut allowed, faults);

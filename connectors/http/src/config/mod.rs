@@ -35,6 +35,9 @@ pub struct HttpConfig {
     /// Certificates.
     #[serde(default)]
     pub tls: Tls,
+    /// A proxy on the way to the service. Variables of the environment are not looked at.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
     /// Seconds that an answer may take, from the first byte sent to the last byte received.
     #[serde(default = "defaults::timeout_s")]
     pub timeout_s: f64,
@@ -76,6 +79,20 @@ pub struct Tls {
     /// PEM file with the key of `certificate`.
     #[serde(default)]
     pub key: Option<PathBuf>,
+}
+
+/// A proxy on the way to a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// Where it is: `http://proxy.binhduong.gov.vn:3128`.
+    pub url: String,
+    /// The account, where it wants one.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Its password.
+    #[serde(default)]
+    pub password: Secret,
 }
 
 /// How often a service may be asked.

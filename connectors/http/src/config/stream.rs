@@ -61,6 +61,10 @@ pub struct HttpStream {
     /// error than a change. 100 allows everything; fewer than 20 known rows are not guarded.
     #[serde(default = "shrink_guard")]
     pub shrink_guard: u8,
+    /// Looks on end that must not see a row before it is deleted: 1 or 2. Left out: 2 where a list has several pages by page or offset, whose rows
+    /// move while pages are read, else 1.
+    #[serde(default)]
+    pub delete_after_looks: Option<u8>,
 }
 
 /// One request beside that of a stream.

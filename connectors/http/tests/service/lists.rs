@@ -273,3 +273,52 @@ async fn what_is_no_longer_wanted_is_forgotten() {
     let held: Vec<_> = reader.checkpoint.iter().filter(|(_, position)| position.is_some()).map(|(name, _)| name.to_owned()).collect();
     assert_eq!(held, ["known/b/1/1", "list/b/1", "look/b/1"]);
 }
+
+#[tokio::test]
+async fn a_row_that_moves_between_pages_is_not_deleted_and_one_that_is_gone_is() {
+    let ids: Shared<Vec<usize>> = Arc::new(Mutex::new((0..6).collect()));
+    let moves = Arc::new(Mutex::new(false));
+    let (held, moving) = (Arc::clone(&ids), Arc::clone(&moves));
+    let server = FakeLgsp::start(move |asked| {
+        let mut held = held.lock().unwrap();
+        if asked.number("p") == 2 && std::mem::take(&mut *moving.lock().unwrap()) {
+            // Row 0 goes while page 2 is asked for: row 2 moves to page 1, which was read already.
+            held.remove(0);
+        }
+        Reply::json(&json!(held.iter().skip((asked.number("p") - 1) * 2).take(2).map(|id| row(*id)).collect::<Vec<_>>()))
+    })
+    .await;
+    let stream = json!({"path": "/ds", "key": ["id"], "paging": {"page": {"param": "p", "size": 2}}});
+    let connector = open(&config(&server, json!({"streams": {"a": stream}}))).await;
+    let mut reader = Reader::start(&connector, &Checkpoint::empty());
+    assert_eq!(reader.first_look().await, reads(6));
+    *moves.lock().unwrap() = true;
+    assert_eq!(reader.lines(1).await, ["d id=0"]);
+}
+
+#[tokio::test]
+async fn answers_may_be_packed_by_gzip() {
+    use std::io::Write as _;
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(json!(rows(0, 2)).to_string().as_bytes()).unwrap();
+    let packed = Reply { body: packer.finish().unwrap(), ..Reply::status(200) };
+    let (server, config, shared) = list(Vec::new(), json!({})).await;
+    *shared.lock().unwrap() = packed.clone().with("Content-Encoding", "gzip");
+    assert_eq!(Reader::start(&open(&config).await, &Checkpoint::empty()).first_look().await, reads(2));
+    assert_eq!(server.asked("/ds")[0].header("accept-encoding"), "gzip");
+    *shared.lock().unwrap() = Reply { body: packed.body[..20].to_vec(), ..packed.clone() }.with("Content-Encoding", "gzip");
+    assert!(broken(&config).await.report().contains("packed and damaged"));
+    *shared.lock().unwrap() = packed.with("Content-Encoding", "br");
+    assert!(broken(&config).await.report().contains("packed by br"));
+}
+
+#[tokio::test]
+async fn a_stream_in_another_mode_than_before_is_a_mismatch() {
+    let (_server, mut config, _shared) = list(rows(0, 3), json!({})).await;
+    let mut reader = Reader::start(&open(&config).await, &Checkpoint::empty());
+    reader.first_look().await;
+    let checkpoint = reader.kill().await;
+    config["streams"]["a"]["path"] = json!("/ds/{key}");
+    config["streams"]["a"]["mode"] = json!({"lookup": {"keys": {"topic": {"name": "t", "field": "f"}}}});
+    assert_eq!(failure(&open(&config).await, &checkpoint).await.kind(), ErrorKind::Mismatch);
+}

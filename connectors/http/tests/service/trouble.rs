@@ -158,3 +158,13 @@ async fn a_stream_that_is_not_configured_is_told_with_those_that_are() {
     assert_eq!(error.kind(), ErrorKind::BadConfig);
     assert!(error.report().contains("has no b; it has a"), "{}", error.report());
 }
+
+#[tokio::test]
+async fn a_service_is_reached_through_a_proxy() {
+    let proxy = answering(vec![list()]).await;
+    let mut settings = config(&proxy, json!({"streams": stream(), "proxy": {"url": proxy.url(), "user": "tinh", "password": "mk-079"}}));
+    settings["base_url"] = json!("http://dich-vu.example");
+    let mut reader = Reader::start(&open(&settings).await, &Checkpoint::empty());
+    assert_eq!(reader.first_look().await, ["r id=1"]);
+    assert_eq!(proxy.asked("http://dich-vu.example/ds")[0].header("proxy-authorization"), "Basic dGluaDptay0wNzk=");
+}
