@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hub_kafka::{KafkaConfig, ReadPlan, Reader, Start, Until, end_offsets};
 use hub_model::{Checkpoint, StreamName, fingerprint};
-use hub_registry::Schemas;
+use hub_registry::{ClientError, Schemas};
 use hub_transform::envelope::{Layout, Place, framed};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -199,7 +199,7 @@ impl Search {
 
     fn search(&self, runtime: &tokio::runtime::Handle) -> Result<Option<Vanished>, RunError> {
         let mut vanished = Vanished::default();
-        let mut layouts = Layouts { schemas: &self.schemas, runtime, known: BTreeMap::new() };
+        let mut layouts = Layouts { schemas: &self.schemas, runtime, known: BTreeMap::new(), failed: None };
         for (partition, before) in (0i32..).zip(&self.before).filter(|(_, before)| **before > 0) {
             let mut alive = HashSet::new();
             let whole = self.each(partition, |key, value, offset| {
@@ -210,8 +210,11 @@ impl Search {
                     true => alive.insert(fingerprint(key)),
                     false => alive.remove(&fingerprint(key)),
                 };
-                true
+                layouts.failed.is_none()
             })?;
+            if let Some(error) = layouts.failed.take() {
+                return Err(RunError::Registry { subject: self.topic.to_string(), why: error.to_string() });
+            }
             alive.retain(|key| !self.spared.contains(key));
             // Only hashes are kept while the topic is read; the few keys that are gone are fetched afterwards.
             let all = whole
@@ -273,17 +276,27 @@ struct Layouts<'a> {
     schemas: &'a Schemas,
     runtime: &'a tokio::runtime::Handle,
     known: BTreeMap<u32, Option<Layout>>,
+    /// Why the registry could not be asked: what it would have said must not be guessed.
+    failed: Option<ClientError>,
 }
 
 impl Layouts<'_> {
     /// Place and whether there is a state after; `None` for a record that cannot be read, which then counts as a state.
     fn facts(&mut self, value: &[u8]) -> Option<(Place, bool)> {
         let (id, body) = framed(value)?;
-        let layout = self.known.entry(id).or_insert_with(|| {
-            let text = self.runtime.block_on(self.schemas.by_id(id)).ok()?;
-            Layout::parse(&text)
-        });
-        let facts = layout.as_ref()?.facts(body)?;
+        if !self.known.contains_key(&id) {
+            let layout = match self.runtime.block_on(self.schemas.by_id(id)) {
+                Ok(text) => Layout::parse(&text),
+                // The record was not written by a hub of this registry.
+                Err(ClientError::Missing { .. }) => None,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return None;
+                }
+            };
+            self.known.insert(id, layout);
+        }
+        let facts = self.known.get(&id)?.as_ref()?.facts(body)?;
         Some((facts.place, facts.after.is_some()))
     }
 }

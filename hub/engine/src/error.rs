@@ -30,8 +30,8 @@ pub enum RunError {
         /// The registry's words.
         why: String,
     },
-    /// The schema registry cannot be reached.
-    #[error("the schema registry could not register {subject}: {why}")]
+    /// The schema registry cannot be used.
+    #[error("the schema registry cannot be used for {subject}: {why}")]
     Registry {
         /// The subject.
         subject: String,

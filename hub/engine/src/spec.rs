@@ -207,6 +207,13 @@ impl Naming {
         format!("{}.{system}.audit", self.prefix)
     }
 
+    /// The topic that a system has of its own and that records of this entity would go to, where there is such: no entity may be called so.
+    #[must_use]
+    pub fn own_of_a_system(entity: &str) -> Option<&'static str> {
+        let short = kebab(entity.rsplit('.').next().unwrap_or(entity));
+        ["rejects", "audit"].into_iter().find(|own| *own == short)
+    }
+
     /// Prefix of transactional ids.
     #[must_use]
     pub fn lane(&self, lane: u16) -> String {
@@ -251,6 +258,13 @@ mod tests {
         let naming = Naming::new("h09");
         assert_eq!(naming.data("mot-cua", "public-admin.DossierStep"), "h09.mot-cua.dossier-step");
         assert_eq!(naming.rejects("mot-cua"), "h09.mot-cua.rejects");
+    }
+
+    #[test]
+    fn an_entity_does_not_take_a_topic_that_the_system_has_of_its_own() {
+        assert_eq!(Naming::own_of_a_system("public-admin.Rejects"), Some("rejects"));
+        assert_eq!(Naming::own_of_a_system("finance.Audit"), Some("audit"));
+        assert_eq!(Naming::own_of_a_system("finance.AuditStep"), None);
     }
 
     #[test]

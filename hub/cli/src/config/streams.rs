@@ -31,6 +31,12 @@ pub(super) fn check(document: &Document, reading: &Reading, system: &str, canoni
             let message = format!("there is no canonical entity `{name}`");
             faults.push(Fault { place: document.place(node), message, suggestion: Some(suggest(name, &known)) });
         }
+        if let Some((node, name)) = entity
+            && let Some(own) = hub_engine::spec::Naming::own_of_a_system(name)
+        {
+            let message = format!("the records of `{name}` would go to the system's own topic of {own}; call the entity something else");
+            faults.push(Fault::new(document.place(node), message));
+        }
         if let Some(node) = stream.child("key")
             && matches!(&node.kind, Kind::List(items) if items.is_empty())
         {
