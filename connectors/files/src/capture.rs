@@ -1,8 +1,7 @@
 //! Follows the files of one stream: look, wait until a file rests, take it once, tell what is new.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,12 +10,15 @@ use hub_sdk::{BatchLimits, Delivery, ErrorKind, Known, Look, Looks, Outlet, Shut
 
 use crate::board::{Board, Waiting};
 use crate::config::{FileStream, FilesConfig, Mode};
-use crate::digests::digests;
 use crate::reading::{Held, Manner, Reading, Slice};
 use crate::rows::{Bad, Trouble};
-use crate::store::{Entry, Fetched, Store, StoreError};
+use crate::store::{Entry, Store, StoreError};
 use crate::taken::{Files, Refused, State, Taken};
-use crate::text::is_packed;
+
+mod guard;
+mod opened;
+
+use opened::{Opened, inspect};
 
 /// How a run ends.
 pub(crate) enum Ended {
@@ -55,15 +57,8 @@ pub(crate) struct Follower {
     pub(crate) held: Option<Held>,
     /// Each file as it was at the look before, and since when it has been so.
     pub(crate) before: HashMap<String, (Entry, Instant)>,
-}
-
-/// A file that is open, and what its content is.
-struct Opened {
-    file: File,
-    entry: Entry,
-    sha256: String,
-    /// Whether the file that was taken under this name is its beginning, whole lines of it.
-    has_grown: bool,
+    /// Contents that were taken up again because a person had accepted them.
+    pub(crate) tried: HashSet<String>,
 }
 
 /// What is to be done with a file.
@@ -94,6 +89,8 @@ impl Follower {
     async fn look(&mut self) -> Result<(), Ended> {
         let entries = self.store.list(&self.stream.pattern).await.map_err(|error| self.lost(error))?;
         let mut due: Vec<Entry> = entries.iter().filter(|entry| !self.files.is_settled(entry)).cloned().collect();
+        due.extend(self.newly_accepted(&entries).await?);
+        due.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
         self.tell_board(&due);
         if self.stream.mode == Mode::Whole && !self.files.is_complete {
             self.overtake(&mut due).await?;
@@ -164,7 +161,13 @@ impl Follower {
         let taken = self.files.get(&entry.name).cloned();
         let opened = blocking(move || inspect(fetched, taken.as_ref())).await?.map_err(|error| self.unreadable(error))?;
         let mut look = self.looks.begin();
-        match self.plan(&opened) {
+        // Only what was refused before needs a word to be read again.
+        let is_refused = self.files.get(&entry.name).is_some_and(|taken| taken.state == State::Rejected);
+        let is_accepted = is_refused && self.is_accepted(&entry.name, &opened.sha256).await?;
+        if is_accepted {
+            self.tried.insert(opened.sha256.clone());
+        }
+        match self.plan(&opened, is_accepted) {
             Plan::Remember(rows) => {
                 let taken = opened.taken(rows, State::Taken, &look);
                 self.deliver(Vec::new(), &opened.entry.name, taken, None).await
@@ -172,18 +175,25 @@ impl Follower {
             Plan::Refuse(why) => self.reject(&opened, &look, 0, &Bad::whole(why)).await,
             Plan::Read(told) => {
                 tracing::info!(stream = %self.name, file = %entry.name, bytes = entry.size, after_rows = told, "taking a file");
+                if self.stream.mode == Mode::Whole
+                    && told == 0
+                    && let Some(trouble) = self.survey(&opened).await?
+                {
+                    return self.give_up(&opened, &look, 0, trouble).await;
+                }
                 self.read(opened, told, &mut look).await
             }
         }
     }
 
-    fn plan(&self, opened: &Opened) -> Plan {
+    fn plan(&self, opened: &Opened, is_accepted: bool) -> Plan {
         let taken = self.files.get(&opened.entry.name);
         let is_whole = self.stream.mode == Mode::Whole;
         match taken {
             Some(taken) if taken.sha256 == opened.sha256 => match taken.state {
                 State::Taken => Plan::Remember(taken.rows),
                 State::Partial => Plan::Read(taken.rows),
+                State::Rejected if is_accepted => Plan::Read(0),
                 State::Rejected => Plan::Refuse("it was refused before, and is still the same".to_owned()),
             },
             _ if is_whole => Plan::Read(0),
@@ -203,7 +213,7 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self, mut opened: Opened, told: u64, look: &mut Look) -> Result<(), Ended> {
+    async fn read(&mut self, opened: Opened, told: u64, look: &mut Look) -> Result<(), Ended> {
         let held = self.held.take().ok_or_else(|| self.defect("two files of a stream are read at once"))?;
         let file = opened.file.try_clone().map_err(|error| self.unreadable(error))?;
         let (name, manner) = (opened.entry.name.clone(), self.manner(told));
@@ -211,7 +221,7 @@ impl Follower {
             Ok(reading) => reading,
             Err((held, trouble)) => {
                 self.held = Some(held);
-                return self.give_up(&mut opened, look, told, trouble).await;
+                return self.give_up(&opened, look, told, trouble).await;
             }
         };
         loop {
@@ -234,7 +244,7 @@ impl Follower {
             }
             if let Err(trouble) = stepped {
                 self.held = Some(reading.held);
-                return self.give_up(&mut opened, look, rows, trouble).await;
+                return self.give_up(&opened, look, rows, trouble).await;
             }
             if is_over {
                 if self.stream.mode == Mode::Whole {
@@ -274,7 +284,7 @@ impl Follower {
     }
 
     /// Ends a file that cannot be read on.
-    async fn give_up(&mut self, opened: &mut Opened, look: &Look, rows: u64, trouble: Trouble) -> Result<(), Ended> {
+    async fn give_up(&mut self, opened: &Opened, look: &Look, rows: u64, trouble: Trouble) -> Result<(), Ended> {
         match trouble {
             Trouble::Io(error) => Err(self.unreadable(error).into()),
             Trouble::Bad(bad) => self.reject(opened, look, rows, &bad).await,
@@ -335,37 +345,6 @@ impl Follower {
     fn defect(&self, why: impl Into<String>) -> SourceError {
         SourceError::new(ErrorKind::Defect, "reading files").of(self.name.clone()).because(why.into())
     }
-}
-
-impl Opened {
-    fn taken(&self, rows: u64, state: State, look: &Look) -> Taken {
-        let Entry { size, modified, etag, .. } = self.entry.clone();
-        Taken { size, modified, etag, sha256: self.sha256.clone(), rows, state, look: look.at, refused: None }
-    }
-}
-
-/// Learns what a file's content is, and whether what was taken under its name is its beginning.
-fn inspect(fetched: Fetched, taken: Option<&Taken>) -> io::Result<Opened> {
-    let Fetched { mut file, entry } = fetched;
-    let size = taken.map_or(0, |taken| taken.size);
-    let (start, sha256) = digests(&mut file, size)?;
-    let has_grown = taken.is_some_and(|taken| taken.sha256 == start) && size < entry.size && is_seam(&mut file, size)?;
-    Ok(Opened { file, entry, sha256, has_grown })
-}
-
-/// Whether a line ends where a file has grown, and the file is one that can grow; it is at its start again afterwards.
-fn is_seam(file: &mut File, at: u64) -> io::Result<bool> {
-    let (mut first, mut around) = (Vec::new(), Vec::new());
-    file.by_ref().take(4).read_to_end(&mut first)?;
-    let before = at.min(2);
-    file.seek(SeekFrom::Start(at - before))?;
-    file.by_ref().take(before + 2).read_to_end(&mut around)?;
-    file.seek(SeekFrom::Start(0))?;
-    let (old, new) = around.split_at(usize::try_from(before).unwrap_or(0).min(around.len()));
-    // Either the old end was the end of a line, or that is the first thing that was added; in UTF-16 it has a zero on one side.
-    let ended = old.is_empty() || old.ends_with(b"\n") || old == b"\n\0";
-    let ends = new.starts_with(b"\n") || new.starts_with(b"\r\n") || new.starts_with(b"\0\n");
-    Ok(!is_packed(&first) && (ended || ends))
 }
 
 /// Batches of reads and of changes, in order.

@@ -288,6 +288,7 @@ impl Files {
             files: Taken::restore(from, name).map_err(wrong)?,
             held: Some(Held { known: Known::restore(from, name).map_err(wrong)?, columns, table: None }),
             before: Default::default(),
+            tried: Default::default(),
         })
     }
 

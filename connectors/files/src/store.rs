@@ -15,6 +15,7 @@ mod sftp;
 
 pub(crate) use bucket::Bucket;
 pub(crate) use folder::Folder;
+pub(crate) use names::ACCEPT;
 pub(crate) use sftp::Sftp;
 
 /// One file that is there.

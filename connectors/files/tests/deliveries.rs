@@ -183,6 +183,74 @@ async fn a_bad_row_costs_itself_alone_and_what_was_known_of_it_stands() {
     run.shut().await;
 }
 
+/// A list of so many people.
+fn people(count: usize) -> String {
+    (1..=count).fold("id,ten\n".to_owned(), |text, id| format!("{text}{id},x\n"))
+}
+
+#[tokio::test]
+async fn a_delivery_that_would_delete_most_rows_is_held_back_until_a_person_accepts_it() {
+    let mut desk = Desk::new(whole());
+    desk.put("1.csv", people(200));
+    let mut run = desk.run().await;
+    assert_eq!(desk.snapshot(&mut run).await.len(), 200);
+    desk.put("2.csv", people(101));
+    assert_eq!(desk.changes(&mut run, 99).await.len(), 99, "half may go");
+    desk.put("3.csv", people(50));
+    while !desk.folder().join("rejected/3.csv").exists() {
+        assert_eq!(desk.take(&mut run).await, Vec::<String>::new(), "nothing of it is told");
+    }
+    let report = desk.aside("3.csv.rejected.txt");
+    assert!(report.contains("it would delete 51 of 101 known rows, more than shrink_guard (50 %)"), "{report}");
+    let digest = report.lines().find(|line| line.len() == 64).unwrap().to_owned();
+    // Put back without a word, or with that for another content: it stays where it is.
+    fs::rename(desk.folder().join("rejected/3.csv"), desk.folder().join("3.csv")).unwrap();
+    fs::write(desk.folder().join("3.csv.accept"), "0".repeat(64)).unwrap();
+    desk.put("4.csv", people(100));
+    assert_eq!(desk.changes(&mut run, 1).await, ["d 101|∅"]);
+    assert!(desk.folder().join("3.csv").exists());
+    run.kill().await;
+    let mut run = desk.run().await;
+    fs::write(desk.folder().join("3.csv.accept"), format!("{digest}  3.csv\n")).unwrap();
+    assert_eq!(desk.changes(&mut run, 50).await.first().map(String::as_str), Some("d 100|∅"));
+    // The word was for that content alone.
+    run.shut().await;
+    desk.put("5.csv", people(150));
+    let mut run = desk.run().await;
+    assert_eq!(desk.changes(&mut run, 100).await.len(), 100);
+    desk.put("3.csv", people(49));
+    while !desk.folder().join("rejected/3.csv").exists() {
+        assert_eq!(desk.take(&mut run).await, Vec::<String>::new());
+    }
+    run.shut().await;
+}
+
+#[tokio::test]
+async fn a_broken_delivery_tells_nothing_where_rows_are_guarded_and_the_guard_can_be_off() {
+    let mut stream = whole();
+    stream["shrink_guard"] = json!(0);
+    let mut desk = Desk::new(stream);
+    desk.limits.rows = 10;
+    desk.put("1.csv", people(120));
+    let mut run = desk.run().await;
+    desk.snapshot(&mut run).await;
+    desk.put("2.csv", "id,ten\n1,x\n");
+    assert_eq!(desk.changes(&mut run, 119).await.len(), 119);
+    run.shut().await;
+
+    let mut desk = Desk::new(whole());
+    desk.limits.rows = 10;
+    desk.put("1.csv", people(120));
+    let mut run = desk.run().await;
+    desk.snapshot(&mut run).await;
+    desk.put("2.csv", format!("{}\"open\n", people(120).replace(",x", ",y")));
+    while !desk.folder().join("rejected/2.csv").exists() {
+        assert_eq!(desk.take(&mut run).await, Vec::<String>::new());
+    }
+    assert!(desk.aside("2.csv.rejected.txt").contains("row:    121"));
+    run.shut().await;
+}
+
 #[tokio::test]
 async fn packed_files_are_opened_by_what_they_are() {
     let text = "id,ten\n1,An\n";

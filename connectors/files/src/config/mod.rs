@@ -83,6 +83,10 @@ pub struct FileStream {
     /// What a file means.
     #[serde(default)]
     pub mode: Mode,
+    /// `whole`: a delivery that would delete more than this share of the known rows, in per cent, is held back until it is accepted.
+    /// Fewer than 100 known rows are not guarded. 0: nothing is held back.
+    #[serde(default = "defaults::shrink_guard")]
+    pub shrink_guard: u8,
 }
 
 /// A sheet of a workbook.
@@ -254,6 +258,7 @@ impl FileStream {
             "/key",
             "is empty; `mode: whole` compares rows by the columns that identify them",
         );
+        fault(self.shrink_guard > 100, "/shrink_guard", "is a share in per cent; use 0 to 100, such as 50");
         let wrong = |letter: char| !letter.is_ascii() || letter == '\n' || letter == '\r';
         fault(self.delimiter.is_some_and(wrong), "/delimiter", "must be one ASCII character, such as \";\"");
         fault(self.delimiter.is_some() && self.format != Format::Csv, "/delimiter", "is for `format: csv` alone");
@@ -296,6 +301,9 @@ mod defaults {
     }
     pub(super) fn document_mib() -> u64 {
         64
+    }
+    pub(super) fn shrink_guard() -> u8 {
+        50
     }
     pub(super) fn quote() -> char {
         '"'
