@@ -63,6 +63,11 @@ impl Guard {
         })
     }
 
+    /// Whether who sends is known from the body alone.
+    pub(crate) fn reads_bodies(&self) -> bool {
+        matches!(self, Self::Signature(_))
+    }
+
     /// Looks at what is known before the body.
     ///
     /// # Errors

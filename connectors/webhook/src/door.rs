@@ -58,6 +58,8 @@ pub(crate) struct Gate {
     key: RequestKey,
     max_bytes: usize,
     rate: Option<Rate>,
+    /// From when the rate's time counts.
+    began: Instant,
     places: Arc<Semaphore>,
 }
 
@@ -83,6 +85,7 @@ impl Gate {
             key,
             max_bytes: endpoint.max_bytes,
             rate: endpoint.rate_per_s.map(Rate::new),
+            began: Instant::now(),
             places: Arc::new(Semaphore::new(endpoint.max_waiting.min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -90,6 +93,16 @@ impl Gate {
     /// Its path.
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// A place for one more request, within the rate.
+    fn let_in(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Some(rate) = &self.rate {
+            let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX / 2);
+            rate.admit(now).map_err(|again| Refusal::busy("more requests a second than this stream takes", again))?;
+        }
+        let full = |_| Refusal::busy("too many requests wait for their answer", SOON);
+        Arc::clone(&self.places).try_acquire_owned().map_err(full)
     }
 
     /// Looks at the signature, and reads the rows.
@@ -208,14 +221,11 @@ impl Door {
         let came = Instant::now();
         let Taken { gate, stream, columns } = self.find(parts)?;
         readable(&parts.headers)?;
-        let now = u64::try_from(now_micros()).unwrap_or(0);
+        let now_s = u64::try_from(now_micros() / 1_000_000).unwrap_or(0);
         let denied = |why| Refusal::new(StatusCode::UNAUTHORIZED, why);
-        gate.guard.head(&parts.headers, peer.names.as_deref(), now / 1_000_000).map_err(denied)?;
-        if let Some(rate) = &gate.rate {
-            rate.admit(now).map_err(|again| Refusal::busy("more requests a second than this stream takes", again))?;
-        }
-        let full = |_| Refusal::busy("too many requests wait for their answer", SOON);
-        let _place = Arc::clone(&gate.places).try_acquire_owned().map_err(full)?;
+        gate.guard.head(&parts.headers, peer.names.as_deref(), now_s).map_err(denied)?;
+        // Who is known by a signature is let in after it: strangers must not use up the rate and the places of a stream.
+        let early = (!gate.guard.reads_bodies()).then(|| gate.let_in()).transpose()?;
         let _waits = Counted::new(&self.figures.waiting);
         let Whole { bytes, mut room } = self.body(gate, body, came).await?;
         let account = self.evidence.then(|| self.account(peer, parts));
@@ -232,6 +242,7 @@ impl Door {
                 read.await.map_err(|_| Refusal::later("the body could not be read"))??
             }
         };
+        let _place = early.map_or_else(|| gate.let_in(), Ok)?;
         if parsed.rows.len() == 0 {
             return Ok(Told::default());
         }
@@ -271,7 +282,9 @@ impl Door {
             return Err(large());
         }
         let weight = gate.reader.weight();
-        let mut room = self.room_for(told.max(1) * weight)?;
+        // What a stranger says of a length holds no room: that is taken as the bytes come.
+        let held = if gate.guard.reads_bodies() { 1 } else { told.max(1) };
+        let mut room = self.room_for(held * weight)?;
         let slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
         let broken = |_| Refusal::bad("the body broke off");
         let (mut first, mut all) = (Bytes::new(), BytesMut::new());
@@ -282,7 +295,6 @@ impl Door {
             if so_far + data.len() > gate.max_bytes {
                 return Err(large());
             }
-            // A body of untold length takes its room as it comes.
             let (held, needed) = (room.num_permits() * 1_024, (so_far + data.len()) * weight);
             if needed > held && room.num_permits() < self.most_kib {
                 room.merge(self.room_for((needed - held).min((self.most_kib - room.num_permits()) * 1_024))?);

@@ -76,6 +76,29 @@ async fn the_signed_event_of_the_readme_is_taken_and_an_unsigned_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_use_up_neither_the_rate_nor_the_places_of_a_stream() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let scratch = Scratch::new();
+    let auth = json!({"hmac": {"secret": SECRET, "header": "X-Signature", "prefix": ""}});
+    let stand = Stand::of(json!({"auth": auth, "rate_per_s": 0.01, "max_waiting": 1})).with(json!({"waiting_mib": 1}));
+    let _told = committing(stand.run(&Checkpoint::empty()).await);
+    for _ in 0..5 {
+        assert_eq!(answer(stand.post(&[("X-Signature", "00")], "[]")).await.status, 401);
+    }
+    // One that promises a body and holds it back.
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", stand.port)).await.unwrap();
+    let head = b"POST /s HTTP/1.1\r\nHost: a\r\nX-Signature: 00\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n";
+    slow.write_all(head).await.unwrap();
+    let mut told = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    slow.read_exact(&mut told).await.unwrap();
+    slow.write_all(b"{").await.unwrap();
+    let line = format!(r#"printf '[]' | openssl dgst -sha256 -hmac {SECRET} | sed 's/.* //' | tr -d '\n'"#);
+    let (signature, _) = shell(&scratch.0, line).await.unwrap();
+    assert_eq!(answer(stand.post(&[("X-Signature", &signature)], "[]")).await.status, 200);
+    assert_eq!(answer(stand.post(&[("X-Signature", &signature)], "[]")).await.status, 429, "its own rate counts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_request_is_refused_when_its_time_is_over_and_its_time_cannot_be_changed() {
     let scratch = Scratch::new();
     let auth =
