@@ -61,8 +61,8 @@ pub(crate) struct Reading {
 }
 
 enum Body {
-    Texts(Texts),
-    Tables(Tables),
+    Texts(Box<Texts>),
+    Tables(Box<Tables>),
 }
 
 /// Rows that are ready to be told.
@@ -89,13 +89,13 @@ impl Reading {
             let file = unpacked(file, Format::Parquet, manner.document_mib).map_err(Trouble::opening)?;
             let table = Table::open(file)?;
             missing(table.columns(), &manner.needed)?;
-            return Tables::new(table, &manner.stream, held).map(Body::Tables);
+            return Tables::new(table, &manner.stream, held).map(|tables| Body::Tables(Box::new(tables)));
         }
         let rows = Rows::open(file, manner)?;
         if rows.has_header() {
             missing(rows.columns(), &manner.needed)?;
         }
-        Ok(Body::Texts(Texts::new(rows, &manner.stream, &mut held.columns)))
+        Ok(Body::Texts(Box::new(Texts::new(rows, &manner.stream, &mut held.columns))))
     }
 
     /// Whether the columns are known before any row is.
