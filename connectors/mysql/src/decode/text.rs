@@ -17,25 +17,15 @@ pub(crate) fn push_inet4(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Refusal
     Ok(())
 }
 
-/// `UUID` of the log. MariaDB keeps versions 1 to 5 with their groups from last to first, so that they sort by time.
+/// `UUID` of the log: its bytes in the order of its letters.
 pub(crate) fn push_uuid(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Refusal> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let raw: [u8; 16] = padded(bytes)?;
-    let mut groups: Vec<&[u8]> = Vec::with_capacity(5);
-    // In the turned form the version stands in byte 8, and the variant's high bit in byte 6.
-    let is_turned = raw[6] & 0x80 == 0x80 && (1..=5).contains(&(raw[8] >> 4));
-    let is_straight = (6..=15).contains(&(raw[6] >> 4)) && raw[8] & 0x80 == 0x80;
-    if is_straight && !is_turned {
-        groups.extend([&raw[..4], &raw[4..6], &raw[6..8], &raw[8..10], &raw[10..]]);
-    } else {
-        groups.extend([&raw[12..], &raw[10..12], &raw[8..10], &raw[6..8], &raw[..6]]);
-    }
-    for (place, group) in groups.into_iter().enumerate() {
-        if place > 0 {
+    for (place, byte) in raw.into_iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
             text.push(b'-');
         }
-        for byte in group {
-            text.extend_from_slice(format!("{byte:02x}").as_bytes());
-        }
+        text.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
     Ok(())
 }
