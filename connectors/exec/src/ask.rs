@@ -25,7 +25,7 @@ struct Answer {
 pub(crate) async fn spec(source: &Source) -> Result<Value, SourceError> {
     let answer = ask(source, &Order::Spec).await?;
     let mut spec = answer.spec.ok_or_else(|| silent(source, &Order::Spec))?;
-    Ok(spec["connectionSpecification"].take())
+    Ok(spec.get_mut("connectionSpecification").map(Value::take).unwrap_or_default())
 }
 
 /// Airbyte: whether the configuration works.

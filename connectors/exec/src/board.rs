@@ -1,10 +1,12 @@
 //! What the runs say of themselves, for gauges and progress. Touched once a delivery or a run.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hub_sdk::{Progress, SourceGauge};
+
+use crate::limits::Pulse;
 
 /// How far the first run of a stream is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,7 +20,7 @@ struct Rows {
 #[derive(Debug, Default)]
 struct Said {
     streams: BTreeMap<String, Rows>,
-    memory_kib: u64,
+    running: Option<Arc<Pulse>>,
     foreign: u64,
     last: Option<Duration>,
     completed: Option<Instant>,
@@ -48,9 +50,9 @@ impl Board {
         self.with(|said| said.streams.entry(stream.to_owned()).or_default().expected = Some(rows));
     }
 
-    /// Memory of the child.
-    pub(crate) fn memory(&self, kib: u64) {
-        self.with(|said| said.memory_kib = kib);
+    /// A run has begun.
+    pub(crate) fn began(&self, pulse: Arc<Pulse>) {
+        self.with(|said| said.running = Some(pulse));
     }
 
     /// So many lines were no messages.
@@ -61,7 +63,7 @@ impl Board {
     /// A run has ended.
     pub(crate) fn ended(&self, took: Duration, is_good: bool) {
         self.with(|said| {
-            said.memory_kib = 0;
+            said.running = None;
             said.last = Some(took);
             if is_good {
                 said.completed = Some(Instant::now());
@@ -85,8 +87,9 @@ impl Board {
     pub(crate) fn gauges(&self) -> Vec<SourceGauge> {
         let gauge = |name, value| SourceGauge { name, label: None, value };
         self.with(|said| {
+            let memory = said.running.as_ref().map_or(0, |pulse| pulse.memory_kib());
             #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-            let (memory, foreign) = (said.memory_kib as f64 * 1024.0, said.foreign as f64);
+            let (memory, foreign) = (memory as f64 * 1024.0, said.foreign as f64);
             let mut gauges = vec![gauge("child_memory_bytes", memory), gauge("foreign_lines", foreign)];
             gauges.extend(said.last.map(|took| gauge("run_seconds", took.as_secs_f64())));
             gauges.extend(said.completed.map(|at| gauge("lag_seconds", at.elapsed().as_secs_f64())));

@@ -111,6 +111,7 @@ impl Capture {
 
     async fn run_once(&mut self) -> Result<(), Ended> {
         let mut run = Run::start(&self.source, &self.offered, &mut self.streams, &self.states).await?;
+        self.source.board.began(run.pulse());
         let (outlet, limits) = (self.outlet.clone(), self.context.limits);
         loop {
             let paused = tokio::select! {
@@ -121,7 +122,6 @@ impl Capture {
                 }
             };
             let pulse = run.pulse();
-            self.source.board.memory(pulse.memory_kib());
             if let Err(ended) = Running::holding(&pulse, self.flush()).await {
                 run.end().await;
                 return Err(ended);

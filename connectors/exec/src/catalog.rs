@@ -21,6 +21,8 @@ pub(crate) struct Offered {
     pub(crate) key: Vec<String>,
     /// The columns that the child must be asked for anyway.
     automatic: Vec<String>,
+    /// Columns that the source has and does not read.
+    pub(crate) left_out: Vec<String>,
     /// How it can be read; empty where it does not say.
     modes: Vec<String>,
     /// The cursor that it has or proposes.
@@ -85,6 +87,7 @@ fn airbyte(entry: &Value) -> Option<Offered> {
         columns: columns(&entry["json_schema"]),
         key,
         automatic: Vec::new(),
+        left_out: Vec::new(),
         modes: texts(&entry["supported_sync_modes"]),
         cursor: flat(&entry["default_cursor_field"]),
         has_own_cursor: entry["source_defined_cursor"].as_bool().unwrap_or(false),
@@ -105,8 +108,9 @@ fn singer(entry: &Value) -> Option<Offered> {
         let said = about(&["properties", column])["inclusion"].as_str();
         said.or(entry["schema"]["properties"][column]["inclusion"].as_str()).unwrap_or("available").to_owned()
     };
-    let mut shapes = columns(&entry["schema"]);
-    shapes.retain(|column| inclusion(&column.name) != "unsupported");
+    let all = columns(&entry["schema"]);
+    let (left_out, mut shapes): (Vec<_>, Vec<_>) = all.into_iter().partition(|column| inclusion(&column.name) == "unsupported");
+    let left_out = left_out.into_iter().map(|column| column.name).collect();
     for shape in &mut shapes {
         if let Some(said) = about(&["properties", &shape.name])["sql-datatype"].as_str() {
             shape.source_type = said.to_owned();
@@ -127,7 +131,7 @@ fn singer(entry: &Value) -> Option<Offered> {
     let cursor = proposed.or_else(|| <[String; 1]>::try_from(valid).ok().map(|[only]| only));
     let rows = own["row-count"].as_i64().and_then(|rows| u64::try_from(rows).ok());
     let has_own_cursor = forced.as_deref() == Some("INCREMENTAL");
-    Some(Offered { name, alias, columns: shapes, key, automatic, modes, cursor, has_own_cursor, rows, entry: entry.clone() })
+    Some(Offered { name, alias, columns: shapes, key, automatic, left_out, modes, cursor, has_own_cursor, rows, entry: entry.clone() })
 }
 
 /// The catalog for a run that reads these streams.
@@ -188,7 +192,9 @@ fn for_singer(stream: &Offered, wanted: &Wanted) -> Value {
     entry["metadata"] = said.into_iter().map(|(breadcrumb, metadata)| json!({"breadcrumb": breadcrumb, "metadata": metadata})).collect();
     // Old taps look here.
     entry["selected"] = json!(true);
-    entry["schema"]["selected"] = json!(true);
+    if let Some(schema) = entry.get_mut("schema").and_then(Value::as_object_mut) {
+        schema.insert("selected".to_owned(), json!(true));
+    }
     entry["replication_method"] = json!(method);
     if let Some(cursor) = cursor {
         entry["replication_key"] = json!(cursor);

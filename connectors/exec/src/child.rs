@@ -51,7 +51,8 @@ pub(crate) struct Running {
     /// What is known of it.
     pub(crate) pulse: Arc<Pulse>,
     words: Arc<Mutex<VecDeque<String>>>,
-    tasks: Vec<JoinHandle<()>>,
+    watching: JoinHandle<()>,
+    listening: Option<JoinHandle<()>>,
     exited: Option<ExitStatus>,
     /// Removed after the group was ended: fields are dropped in their order, after `drop`.
     _folder: WorkFolder,
@@ -106,12 +107,10 @@ impl Launcher {
         let _refused = std::fs::write(format!("/proc/{}/oom_score_adj", group.as_raw_nonzero()), "500");
         let (stdout, stderr) = (child.stdout.take().ok_or_else(gone)?, child.stderr.take().ok_or_else(gone)?);
         let (pulse, words) = (Arc::new(Pulse::new()), Arc::default());
-        let tasks = vec![
-            tokio::spawn(watch(group, Arc::clone(&pulse), limits)),
-            tokio::spawn(listen(stderr, Arc::clone(&pulse), Arc::clone(&words), self.last_words)),
-        ];
+        let watching = tokio::spawn(watch(group, Arc::clone(&pulse), limits));
+        let listening = Some(tokio::spawn(listen(stderr, Arc::clone(&pulse), Arc::clone(&words), self.last_words)));
         let lines = Lines::new(stdout, self.longest);
-        Ok(Running { child, group, lines, pulse, words, tasks, exited: None, _folder: folder })
+        Ok(Running { child, group, lines, pulse, words, watching, listening, exited: None, _folder: folder })
     }
 
     /// The program's name, for people.
@@ -214,8 +213,10 @@ impl Running {
             let _status = tokio::time::timeout(GRACE, self.child.wait()).await;
         }
         // Its last words are read to their end, unless somebody else holds them open.
-        if let Some(listening) = self.tasks.pop() {
-            let _read = tokio::time::timeout(Duration::from_millis(200), listening).await;
+        if let Some(mut listening) = self.listening.take()
+            && tokio::time::timeout(Duration::from_millis(200), &mut listening).await.is_err()
+        {
+            listening.abort();
         }
     }
 
@@ -228,7 +229,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.watching.abort();
+        self.listening.iter().for_each(JoinHandle::abort);
     }
 }
 

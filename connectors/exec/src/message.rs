@@ -282,10 +282,12 @@ fn message(text: &str) -> Result<Message<'_>, serde_json::Error> {
             stream: text_of(envelope.stream.ok_or_else(|| missing("stream"))?)?.into_owned(),
             schema: need(envelope.schema, "schema")?,
         }),
-        "STATE" => Message::State(match (envelope.value, envelope.state) {
-            (Some(value), _) => State::Whole(serde_json::from_str(value.get())?),
-            (None, state) => airbyte_state(need(state, "state")?)?,
-        }),
+        "STATE" => match (envelope.value, envelope.state) {
+            (Some(value), _) => Message::State(State::Whole(serde_json::from_str(value.get())?)),
+            (None, Some(state)) => Message::State(airbyte_state(serde_json::from_str(state.get())?)?),
+            // Some taps begin with a state that is null.
+            (None, None) => Message::Other,
+        },
         "TRACE" => trace(serde_json::from_str(envelope.trace.ok_or_else(|| missing("trace"))?.get())?),
         "CONTROL" => {
             let mut control = need(envelope.control, "control")?;
@@ -315,14 +317,16 @@ fn text_of(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
 }
 
 fn airbyte_state(mut state: Value) -> Result<State, serde_json::Error> {
-    match state["type"].as_str() {
+    let kind = state["type"].as_str().map(str::to_owned);
+    let mut member = |name: &str| state.get_mut(name).map(Value::take).unwrap_or_default();
+    match kind.as_deref() {
         Some("STREAM") => {
-            let value = state["stream"].take();
+            let value = member("stream");
             let stream = Descriptor::deserialize(&value["stream_descriptor"])?;
             Ok(State::Stream { stream, value })
         }
-        Some("GLOBAL") => Ok(State::Global(state["global"].take())),
-        _ => Ok(State::Whole(state["data"].take())),
+        Some("GLOBAL") => Ok(State::Global(member("global"))),
+        _ => Ok(State::Whole(member("data"))),
     }
 }
 
@@ -408,7 +412,10 @@ mod tests {
         }
         let broken = shown(r#"{"type":"RECORD","stream":"a","record":{"ten":"Nguyễn Văn A""#);
         assert!(broken.starts_with("Broken") && !broken.contains("Nguyễn"), "{broken}");
-        assert!(shown(r#"{"type":"RECORD","stream":"a"}"#).starts_with("Broken"));
+        for broken in [r#"{"type":"RECORD","stream":"a"}"#, r#"{"type":"STATE","state":{"type":"STREAM","stream":7}}"#] {
+            assert!(shown(broken).starts_with("Broken"), "{broken}");
+        }
+        assert!(shown(r#"{"type":"STATE","value":null}"#).contains("Other"));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) wanted: Wanted,
     /// The columns that are there from the start.
     pub(crate) columns: Vec<ColumnShape>,
+    /// Columns that the source has and does not read.
+    pub(crate) left_out: Vec<String>,
     /// Columns that are filled where a row is deleted.
     pub(crate) deleted_at: Vec<String>,
     /// What is worth knowing.
@@ -77,6 +79,7 @@ pub(crate) fn plan(config: &ExecConfig, offered: &[Offered], request: &StreamReq
         alias: stream.alias.clone(),
         wanted: Wanted { mode: said.mode, key, cursor, columns },
         columns: shapes,
+        left_out: stream.left_out.clone(),
         deleted_at,
         findings,
     })

@@ -58,7 +58,8 @@ impl Kept {
             Err(error) => return Err(error),
         };
         let mut kept: Value = serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok((kept["of"] == self.of.as_str()).then(|| kept["config"].take()))
+        let is_mine = kept["of"] == self.of.as_str();
+        Ok(kept.get_mut("config").filter(|_| is_mine).map(Value::take))
     }
 
     /// Keeps a changed configuration; whole or not at all, and for the hub's user alone.

@@ -128,7 +128,7 @@ fn without(whole: &mut Value, name: &str) -> Option<Value> {
 }
 
 fn without_stream(global: &mut Value, name: &str) -> Option<Value> {
-    let streams = global["stream_states"].as_array_mut()?;
+    let streams = global.get_mut("stream_states")?.as_array_mut()?;
     let before = streams.len();
     streams.retain(|stream| name_of(stream).as_deref() != Some(name));
     (streams.len() < before).then(|| global.clone())

@@ -139,8 +139,9 @@ impl Stream {
     /// The child has named the stream, and said which columns it will send.
     pub(crate) fn named(&mut self, columns: &[ColumnShape]) {
         self.run.is_named = true;
-        let asked = &self.plan.wanted.columns;
-        columns.iter().filter(|column| asked.is_empty() || asked.contains(&column.name)).for_each(|column| self.rows.learn(column));
+        let (asked, left_out) = (&self.plan.wanted.columns, &self.plan.left_out);
+        let is_taken = |name: &String| (asked.is_empty() || asked.contains(name)) && !left_out.contains(name);
+        columns.iter().filter(|column| is_taken(&column.name)).for_each(|column| self.rows.learn(column));
     }
 
     /// The child has said how far the stream is.
