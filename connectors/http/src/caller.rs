@@ -16,11 +16,14 @@ use crate::answer::{Answer, unpacked};
 use crate::auth::Token;
 use crate::config::{Auth, HttpConfig, Method, Request};
 use crate::evidence::{Keeper, request_bytes, sha256};
-use crate::request::{Built, add_headers, build};
+use crate::request::{Built, add_headers, build, complete};
 use crate::retry::{chance, retry_after};
 use crate::site::{Budget, Site};
 use crate::template::Values;
 use crate::trail::Trail;
+
+/// Within this time a service that answered other streams counts as one that takes the login.
+const RECENTLY: Duration = Duration::from_secs(600);
 
 /// Makes exchanges with one service.
 pub(crate) struct Caller {
@@ -82,7 +85,7 @@ impl Caller {
     /// Asks until there is an answer, or enough was tried. Answers of every status but 401, 403, 408, 429 and 502 to 504 are handed over.
     pub(crate) async fn ask(&self, ask: &Ask<'_>, trail: &Trail) -> Result<Answer, SourceError> {
         let doing = format!("asking {}", self.place(ask.request));
-        let (mut failed, mut has_renewed) = (0, false);
+        let (mut failed, mut has_renewed, began) = (0, false, Instant::now());
         loop {
             if let Some(left) = self.site.breaker.rests(Instant::now()) {
                 return Err(resting(&doing, left));
@@ -103,6 +106,7 @@ impl Caller {
                 Ok((answer, token)) => match self.judge(&answer).await {
                     Verdict::Answered => {
                         leave.succeeded();
+                        self.site.answered(ask.stream);
                         return Ok(answer);
                     }
                     Verdict::Stale if !has_renewed && token.is_some() => {
@@ -115,7 +119,9 @@ impl Caller {
                     }
                     Verdict::Stale | Verdict::Denied => {
                         leave.succeeded();
-                        return Err(denied(&doing, answer.status));
+                        let recently = began.checked_sub(RECENTLY).unwrap_or(began);
+                        let is_alone = answer.status == StatusCode::FORBIDDEN && self.site.others_answered(ask.stream, recently);
+                        return Err(denied(&doing, answer.status, is_alone));
                     }
                     Verdict::Busy(asked) => {
                         // It is there, and says when it wants to be asked.
@@ -132,7 +138,8 @@ impl Caller {
             };
             failed += 1;
             if failed >= self.config.retry.attempts.max(1) {
-                return last.end(&doing, failed);
+                let is_alone = self.site.others_answered(ask.stream, began);
+                return last.end(&doing, failed).map_err(|error| if is_alone { alone(&doing, &error) } else { error });
             }
             drop(slot);
             tokio::time::sleep(wait.unwrap_or_else(|| self.config.retry.pause(failed, chance()))).await;
@@ -142,8 +149,13 @@ impl Caller {
     /// Sends a request once, and takes note of it.
     async fn attempt(&self, ask: &Ask<'_>, doing: &str, trail: &Trail) -> Result<(Answer, Option<Token>), SourceError> {
         let token = self.token(ask.stream, trail).await?;
+        let mut values = ask.values.clone();
+        if let Some(token) = &token {
+            values.set("token", token.value.reveal());
+        }
+        complete(&mut values, ask.request, self.config.rate.utc_offset_h);
         let fill = |token: Option<&str>| {
-            let values = token.map_or_else(|| ask.values.clone(), |token| ask.values.clone().with("token", token));
+            let values = token.map_or_else(|| values.clone(), |token| values.clone().with("token", token));
             let mut built = build(&self.base, ask.request, &values, ask.next)?;
             let mut headers = HeaderMap::new();
             add_headers(&mut headers, &self.config.headers, &values)?;
@@ -151,7 +163,7 @@ impl Caller {
             headers.extend(std::mem::take(&mut built.headers));
             Ok::<Built, SourceError>(Built { headers, ..built })
         };
-        let mut built = fill(token.as_ref().map(|token| token.value.reveal()))?;
+        let mut built = fill(None)?;
         let url = built.url.clone();
         self.authorise(&mut built, token.as_ref())?;
         let sent = self.send(built, doing).await.map(|answer| Answer { url: Some(url), ..answer });
@@ -315,8 +327,16 @@ fn resting(doing: &str, left: Duration) -> SourceError {
         .because(format!("the service failed again and again, and is left alone for {} more seconds", left.as_secs_f64().ceil()))
 }
 
-fn denied(doing: &str, status: StatusCode) -> SourceError {
-    SourceError::new(ErrorKind::Denied, doing)
+/// The service answers other streams: this one alone is in trouble, and the others need not wait for it.
+fn alone(doing: &str, error: &SourceError) -> SourceError {
+    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    SourceError::new(ErrorKind::StreamBroken, doing)
+        .because(format!("{why}, while the service answers other streams"))
+        .advise("see whether what is behind this path is up")
+}
+
+fn denied(doing: &str, status: StatusCode, is_alone: bool) -> SourceError {
+    SourceError::new(if is_alone { ErrorKind::StreamBroken } else { ErrorKind::Denied }, doing)
         .because(format!("the service answered {status}"))
         .advise("see whether the account and its secret are right, and whether it may use this service")
 }

@@ -17,7 +17,6 @@ use crate::keyed::FLUSH;
 use crate::mark::{Mark, clock};
 use crate::paging::{Page, Pages, list_request};
 use crate::rows::{Fault, digest_of, key_of, page_digest};
-use crate::site::unix_s;
 use crate::template::Values;
 
 /// Known rows below which a list may shrink as it likes.
@@ -43,7 +42,7 @@ struct State {
     /// Whether the first snapshot is told.
     is_complete: bool,
     mark: Option<Mark>,
-    /// When everything was read last, seconds since 1970.
+    /// When everything was read last, microseconds since 1970.
     full_at: i64,
 }
 
@@ -105,8 +104,8 @@ impl List {
     /// Whether a look reads everything there is.
     fn is_whole(&self, watermark: Option<&Watermark>) -> bool {
         let Some(watermark) = watermark else { return true };
-        #[allow(clippy::cast_possible_truncation, reason = "a number of seconds")]
-        let is_due = watermark.full_every_s.is_some_and(|every| unix_s() - self.state.full_at >= every as i64);
+        #[allow(clippy::cast_possible_truncation, reason = "a number of microseconds")]
+        let is_due = watermark.full_every_s.is_some_and(|every| now_micros() - self.state.full_at >= (every * 1e6) as i64);
         is_due || (!self.state.is_complete && watermark.start.is_none())
     }
 
@@ -128,6 +127,10 @@ impl List {
                 && let Some(since) = self.state.mark.as_ref().map(|mark| mark.since(watermark)).or_else(|| watermark.start.clone())
             {
                 values.set("since", since);
+            }
+            if let Some(watermark) = &watermark {
+                let until = clock(began, watermark, self.follower.caller.config.rate.utc_offset_h);
+                values.set("until", until.since(&Watermark { overlap_s: 0, ..watermark.clone() }));
             }
             let answer = self.ask(&values, pages.next.as_ref(), &mut look).await?;
             let (name, places) = (&self.follower.name, pages.places());
@@ -285,7 +288,7 @@ impl List {
             Some(watermark) => Some(clock(began, watermark, self.follower.caller.config.rate.utc_offset_h)),
             None => mark,
         };
-        let full_at = if is_whole && watermark.is_some() { began.div_euclid(1_000_000) } else { self.state.full_at };
+        let full_at = if is_whole && watermark.is_some() { began } else { self.state.full_at };
         let state = State { is_complete: true, mark, full_at };
         if !self.state.is_complete {
             delivery.completed.push(self.follower.name.clone());

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{FixedOffset, Offset as _, Utc};
 use hub_sdk::{ErrorKind, Secret, SourceError};
 use reqwest::Url;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Format, Method, Request};
+use crate::evidence::sha256;
 use crate::template::{Escape, Values, fill, fill_json};
 
 /// A request that can be sent.
@@ -17,6 +19,17 @@ pub(crate) struct Built {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
+}
+
+/// What every request has: its time by the service's clock, a word of its own, and its signature.
+pub(crate) fn complete(values: &mut Values, request: &Request, utc_offset_h: i32) {
+    let zone = FixedOffset::east_opt(utc_offset_h.saturating_mul(3_600)).unwrap_or(Utc.fix());
+    values.set_now(Utc::now().with_timezone(&zone));
+    values.set("uuid", uuid::Uuid::new_v4().to_string());
+    if let Some(signature) = &request.signature {
+        let text = fill(signature.reveal(), values, Escape::Nothing).unwrap_or_default();
+        values.set("signature", sha256(text.as_bytes()));
+    }
 }
 
 /// Fills in the values. `next` is the address of a further page, which has its own query.

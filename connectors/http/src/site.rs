@@ -39,6 +39,7 @@ struct Own {
     minute: VecDeque<Instant>,
     day: i64,
     used: u32,
+    answered: Option<Instant>,
 }
 
 /// How often one stream may ask beside what its system may.
@@ -84,6 +85,16 @@ impl Site {
     /// The service asked for a pause.
     pub(crate) fn hold(&self, wait: Duration) {
         self.pace(|pace| pace.hold_until = pace.hold_until.max(Some(Instant::now() + wait)));
+    }
+
+    /// The service answered a stream.
+    pub(crate) fn answered(&self, stream: &StreamName) {
+        self.pace(|pace| pace.streams.entry(stream.clone()).or_default().answered = Some(Instant::now()));
+    }
+
+    /// Whether it answered other streams since a time.
+    pub(crate) fn others_answered(&self, stream: &StreamName, since: Instant) -> bool {
+        self.pace(|pace| pace.streams.iter().any(|(name, own)| name != stream && own.answered.is_some_and(|at| at >= since)))
     }
 
     /// What a checkpoint says of the requests of a stream's day.

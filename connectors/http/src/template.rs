@@ -1,24 +1,51 @@
 //! Texts with placeholders such as `{key}`, filled with values that are escaped as their place asks for.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use chrono::{DateTime, FixedOffset};
 use serde_json::Value;
 
+use crate::mark::is_format;
+
 /// Names that stand for something; everything else in braces is text.
-pub(crate) const NAMES: [&str; 11] =
-    ["page", "offset", "size", "cursor", "since", "key", "ticket", "token", "submission", "user", "password"];
+pub(crate) const NAMES: [&str; 15] = [
+    "page",
+    "offset",
+    "size",
+    "cursor",
+    "since",
+    "until",
+    "key",
+    "ticket",
+    "token",
+    "submission",
+    "user",
+    "password",
+    "now",
+    "uuid",
+    "signature",
+];
+/// Names that have a value in every request.
+pub(crate) const ALWAYS: [&str; 3] = ["now", "uuid", "signature"];
 /// Begins the name of a further column of a list of keys.
 const COLUMN: &str = "key.";
+/// Begins the time of a request in a form of its own: `{now:%Y%m%d%H%M%S}`.
+const TIME: &str = "now:";
 
 /// What placeholders stand for in one request.
 #[derive(Clone, Default)]
-pub(crate) struct Values(Vec<(String, String)>);
+pub(crate) struct Values {
+    texts: Vec<(String, String)>,
+    /// When the request is made, by the service's clock.
+    now: Option<DateTime<FixedOffset>>,
+}
 
 impl Values {
     /// Gives a name its value.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.into()));
+        self.texts.retain(|(known, _)| known != name);
+        self.texts.push((name.to_owned(), value.into()));
     }
 
     /// The same with one more.
@@ -32,8 +59,18 @@ impl Values {
         self.set(&format!("{COLUMN}{column}"), value);
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    /// Gives the time of the request its value.
+    pub(crate) fn set_now(&mut self, now: DateTime<FixedOffset>) {
+        self.now = Some(now);
+    }
+
+    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        let time = |format: &str| self.now.map(|now| now.format(format).to_string().into());
+        match name.strip_prefix(TIME) {
+            Some(format) => time(format),
+            None if name == "now" => time("%Y-%m-%dT%H:%M:%S%:z"),
+            None => self.texts.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str().into()),
+        }
     }
 }
 
@@ -79,7 +116,9 @@ fn parts(template: &str) -> impl Iterator<Item = Part<'_>> {
 }
 
 fn is_name(name: &str) -> bool {
-    NAMES.contains(&name) || name.strip_prefix(COLUMN).is_some_and(|column| !column.is_empty() && !column.contains(['{', '"', ' ']))
+    NAMES.contains(&name)
+        || name.strip_prefix(TIME).is_some_and(|format| format.contains('%') && is_format(format))
+        || name.strip_prefix(COLUMN).is_some_and(|column| !column.is_empty() && !column.contains(['{', '"', ' ']))
 }
 
 /// The names of a template's placeholders.
@@ -103,7 +142,7 @@ pub(crate) fn fill(template: &str, values: &Values, escape: Escape) -> Option<St
             Part::Name(name) => match values.get(name) {
                 Some(value) => {
                     has_value = true;
-                    escaped(value, escape, &mut filled);
+                    escaped(&value, escape, &mut filled);
                 }
                 None => lacks = true,
             },
@@ -186,6 +225,14 @@ mod tests {
             assert_eq!(fill(text, &values(), Escape::Nothing).unwrap(), text);
         }
         assert_eq!(fill("{{page}}", &values(), Escape::Nothing).unwrap(), "{3}");
+    }
+
+    #[test]
+    fn the_time_of_a_request_is_written_as_the_service_wants_it() {
+        let mut values = values();
+        values.set_now(DateTime::parse_from_rfc3339("2026-11-26T10:00:07+07:00").unwrap());
+        assert_eq!(fill("{now}|{now:%Y%m%d%H%M%S}", &values, Escape::Nothing).unwrap(), "2026-11-26T10:00:07+07:00|20261126100007");
+        assert_eq!(fill("{now:hh}", &values, Escape::Nothing).unwrap(), "{now:hh}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use hub_sdk::ConfigFault;
 
 use super::{Auth, Format, HttpConfig, HttpStream, Keys, Mode, Paging, Request};
 use crate::mark::is_format;
-use crate::template::names;
+use crate::template::{ALWAYS, names};
 
 /// Every fault of a configuration.
 pub(super) fn faults(config: &HttpConfig) -> Vec<ConfigFault> {
@@ -141,7 +141,7 @@ fn mode(stream: &HttpStream, at: &str, allowed: &mut Vec<&str>, faults: &mut Fau
     match &stream.mode {
         Mode::Whole => {}
         Mode::Watermark(watermark) => {
-            allowed.push("since");
+            allowed.extend(["since", "until"]);
             let at = format!("{at}/mode/watermark");
             let is_clock = watermark.field.is_none() && !watermark.format.contains('%');
             faults.add(
@@ -222,9 +222,15 @@ fn keys(keys: &Keys, at: &str, faults: &mut Faults) {
 fn request(request: &Request, at: &str, allowed: &[&str], faults: &mut Faults) {
     let bodies = [request.json.is_some(), request.xml.is_some(), request.form.is_some()];
     faults.add(bodies.iter().filter(|is_there| **is_there).count() > 1, at, "has more than one body: give `json`, `xml` or `form`");
-    for text in templates(request) {
+    let is_signed = templates(request).iter().any(|text| names(text).any(|name| name == "signature"));
+    faults.add(is_signed != request.signature.is_some(), at, "`signature` and {signature} belong together");
+    let signed = request.signature.iter().map(|signature| signature.reveal().to_owned());
+    for text in templates(request).into_iter().chain(signed) {
         for name in names(&text) {
-            let is_allowed = allowed.contains(&name) || (name.starts_with("key.") && allowed.contains(&"key."));
+            let is_allowed = ALWAYS.contains(&name)
+                || name.starts_with("now:")
+                || allowed.contains(&name)
+                || (name.starts_with("key.") && allowed.contains(&"key."));
             faults.add(!is_allowed, at, &format!("has {{{name}}}, which stands for nothing in this request"));
         }
     }

@@ -11,8 +11,8 @@ use super::keyed::{Keys, Lookup, Push};
 
 /// One stream: its request, how an answer is read, and how changes are found.
 ///
-/// In `path`, `query`, `headers` and bodies these stand for values: `{page}` `{offset}` `{size}` `{cursor}` (paging), `{since}` (watermark),
-/// `{key}` `{key.column}` (look-up, push), `{ticket}` (push), `{token}` (session). They are escaped as their place asks for. A query parameter, header,
+/// In `path`, `query`, `headers` and bodies these stand for values: `{page}` `{offset}` `{size}` `{cursor}` (paging), `{since}` `{until}` (watermark),
+/// `{key}` `{key.column}` (look-up, push), `{ticket}` (push), `{token}` (session), `{now}` `{now:%Y%m%d}` `{uuid}` `{signature}` (always). They are escaped as their place asks for. A query parameter, header,
 /// form field or JSON member that is nothing but a placeholder without a value is left out.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +37,9 @@ pub struct HttpStream {
     /// A body of form fields.
     #[serde(default)]
     pub form: Option<BTreeMap<String, String>>,
+    /// What `{signature}` is made of: SHA-256, in hexadecimal, of this text, whose placeholders are filled: `"{key} | {now:%Y%m%d} | <secret>"`.
+    #[serde(default)]
+    pub signature: Option<Secret>,
     /// What answers hold.
     #[serde(default)]
     pub format: Format,
@@ -91,6 +94,9 @@ pub struct Request {
     /// A body of form fields.
     #[serde(default)]
     pub form: Option<BTreeMap<String, String>>,
+    /// What `{signature}` is made of: SHA-256, in hexadecimal, of this text, whose placeholders are filled.
+    #[serde(default)]
+    pub signature: Option<Secret>,
     /// What its answer holds.
     #[serde(default)]
     pub format: Format,
@@ -267,7 +273,7 @@ pub enum Mode {
     Push(Box<Push>),
 }
 
-/// Rows that changed since the last look. `{since}` stands for that time.
+/// Rows that changed since the last look. `{since}` stands for that time, `{until}` for the time of this look by the hub's clock.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watermark {
@@ -305,6 +311,7 @@ impl HttpStream {
             json: self.json.clone(),
             xml: self.xml.clone(),
             form: self.form.clone(),
+            signature: self.signature.clone(),
             format: self.format,
         }
     }

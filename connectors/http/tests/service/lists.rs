@@ -214,13 +214,15 @@ fn dated(id: usize, name: &str, at: &str) -> Value {
 
 #[tokio::test]
 async fn a_watermark_goes_on_where_it_was_and_tells_nothing_twice() {
-    let stream = json!({"mode": {"watermark": {"field": "sua", "format": "%d/%m/%Y %H:%M:%S", "param": "tu", "overlap_s": 60}}});
+    let mark = json!({"field": "sua", "format": "%d/%m/%Y %H:%M:%S", "param": "tu", "overlap_s": 60});
+    let stream = json!({"query": {"den": "{until}"}, "mode": {"watermark": mark}});
     let (server, config, shared) = list(vec![dated(1, "a", "26/11/2026 10:00:00"), dated(2, "b", "26/11/2026 10:05:00")], stream).await;
     let mut reader = Reader::start(&open(&config).await, &Checkpoint::empty());
     assert_eq!(reader.first_look().await.len(), 2);
     assert_eq!(server.asked("/ds")[0].query.get("tu"), None, "the first look reads everything");
     server.was_asked("/ds", 2).await;
     assert_eq!(server.asked("/ds")[1].query("tu"), "26/11/2026 10:04:00");
+    assert_eq!(server.asked("/ds")[1].query("den").len(), 19, "until now, in the same form");
     // What lies within the overlap comes again and is not told again; a row that is absent is not deleted.
     set(&shared, &[dated(2, "b", "26/11/2026 10:05:00"), dated(1, "a2", "26/11/2026 10:07:00"), dated(3, "c", "26/11/2026 10:06:00")]);
     assert_eq!(reader.lines(2).await, ["u id=1 sua=26/11/2026 10:07:00 ten=a2", "c id=3 sua=26/11/2026 10:06:00 ten=c"]);

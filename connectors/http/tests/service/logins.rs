@@ -161,3 +161,21 @@ async fn a_portal_that_refuses_by_a_code_is_denied_without_the_password() {
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.report().contains("/error_code is \"1\", not 0") && !error.report().contains("sai-079"), "{}", error.report());
 }
+
+#[tokio::test]
+async fn a_request_is_signed_over_what_it_says() {
+    use sha2::{Digest as _, Sha256};
+    let server = FakeLgsp::start(|_| list()).await;
+    let stream = json!({
+        "path": "/ds", "key": ["id"], "query": {"luc": "{now:%Y%m%d%H%M%S}", "ma": "{uuid}", "ky": "{signature}"},
+        "signature": "H09 | {now:%Y%m%d%H%M%S} | {uuid} | bi-mat",
+    });
+    let mut reader = Reader::start(&open(&config(&server, json!({"streams": {"a": stream}}))).await, &Checkpoint::empty());
+    reader.first_look().await;
+    server.was_asked("/ds", 2).await;
+    let asked = server.asked("/ds");
+    let signed = format!("H09 | {} | {} | bi-mat", asked[0].query("luc"), asked[0].query("ma"));
+    let expected: String = Sha256::digest(signed).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((asked[0].query("ky"), asked[0].query("luc").len()), (expected.as_str(), 14));
+    assert_ne!(asked[0].query("ma"), asked[1].query("ma"));
+}

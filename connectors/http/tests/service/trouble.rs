@@ -168,3 +168,20 @@ async fn a_service_is_reached_through_a_proxy() {
     assert_eq!(reader.first_look().await, ["r id=1"]);
     assert_eq!(proxy.asked("http://dich-vu.example/ds")[0].header("proxy-authorization"), "Basic dGluaDptay0wNzk=");
 }
+
+#[tokio::test]
+async fn a_stream_in_trouble_while_others_are_answered_is_broken_alone() {
+    for (status, kind) in [(502, ErrorKind::StreamBroken), (403, ErrorKind::StreamBroken)] {
+        let server = FakeLgsp::start(move |asked| if asked.path == "/hong" { Reply::status(status) } else { list() }).await;
+        let streams = json!({"a": {"path": "/ds", "key": ["id"]}, "hong": {"path": "/hong", "key": ["id"]}});
+        let mut settings = config(&server, json!({"streams": streams}));
+        // A first look that succeeds everywhere is not needed: the other stream is answered while this one is tried again.
+        settings["retry"] = json!({"attempts": 3, "first_s": 0.2, "longest_s": 0.5});
+        let mut error = failure(&open(&settings).await, &Checkpoint::empty()).await;
+        if status == 403 && error.kind() == ErrorKind::Denied {
+            // Asked before the other one was answered.
+            error = failure(&open(&settings).await, &Checkpoint::empty()).await;
+        }
+        assert_eq!((error.kind(), error.stream().unwrap().as_str()), (kind, "hong"), "{}", error.report());
+    }
+}
