@@ -67,6 +67,9 @@ const UNREACHABLE: &[&str] = &[
     "server has gone away",
 ];
 
+/// What Airbyte's kit says where a source has no words of its own.
+const NOTHING_SAID: &str = "Something went wrong in the connector";
+
 /// The kind that the words of a source speak of.
 pub(crate) fn kind_of(words: &str) -> Option<ErrorKind> {
     let words = words.to_lowercase();
@@ -113,7 +116,7 @@ pub(crate) fn failed(doing: &str, outcome: &Outcome, troubles: &[Trouble], scrub
             None => error,
         };
     };
-    // What it says to developers holds answers with their rows: its kind is told by it, and nobody is shown it.
+    // What it says to developers holds answers with their rows: its kind is told by it, and it is shown where nothing else is said.
     let internal = before_rows(trouble.internal_message.as_deref().unwrap_or_default());
     let raw = format!("{} {internal}", before_rows(&trouble.message));
     let declared = match trouble.failure_type.as_deref() {
@@ -127,7 +130,10 @@ pub(crate) fn failed(doing: &str, outcome: &Outcome, troubles: &[Trouble], scrub
         // The others can go on without it.
         kind = ErrorKind::StreamBroken;
     }
-    let said = scrubber.scrub(&trouble.message);
+    let mut said = scrubber.scrub(&trouble.message);
+    if trouble.message.starts_with(NOTHING_SAID) {
+        said = format!("the source does not say what went wrong: {}", scrubber.scrub(internal.lines().next().unwrap_or_default()));
+    }
     let mut error = SourceError::new(kind, doing).because(said);
     if let Some(advice) = advice(kind) {
         error = error.advise(advice);

@@ -80,6 +80,30 @@ fn manifest(api: &FakeApi, scratch: &Scratch) -> Value {
     })
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_an_airbyte_source_reads_whole_is_told_as_what_differs() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("danh_muc.csv");
+    std::fs::write(&file, "id,ten,gia\n1,\"Đặng, Ánh\",2.50\n2,,3\n").unwrap();
+    std::fs::create_dir(scratch.path().join("work")).unwrap();
+    let config = json!({
+        "protocol": "airbyte",
+        "command": [source("file", "source-file")],
+        "config": {"dataset_name": "danh_muc", "format": "csv", "url": file, "provider": {"storage": "local"}},
+        "folder": scratch.path().join("work"),
+        "every_s": 0.1,
+        "streams": {"danh_muc": {"key": ["id"]}},
+    });
+    let mut desk = Desk::new(config, &["danh_muc"]);
+    let probe = desk.connector().await.probe().await.unwrap();
+    assert!(probe.findings.is_empty(), "{probe:?}");
+    let mut run = desk.run().await;
+    assert_eq!(desk.snapshot(&mut run).await, ["danh_muc r 1|Đặng, Ánh|2.5", "danh_muc r 2|∅|3.0"]);
+    std::fs::write(&file, "id,ten,gia\n1,Ánh,2.50\n3,Chi,4\n").unwrap();
+    assert_eq!(desk.changes(&mut run, 3).await, ["danh_muc u 1|Ánh|2.5", "danh_muc c 3|Chi|4.0", "danh_muc d 2|∅|∅"]);
+    run.shut().await;
+}
+
 fn tender(id: i64, day: u32) -> Value {
     json!({"id": id, "ten": format!("Gói {id}"), "gia": 2.5, "sua": format!("2026-01-{day:02}T00:00:00Z")})
 }

@@ -19,6 +19,7 @@ for wanted in "$@"; do
     tap-postgres) install tap-postgres pipelinewise-tap-postgres==1.8.4 tap-postgres ;;
     meltano) install meltano meltanolabs-tap-postgres==0.10.0 tap-postgres ;;
     faker) install faker airbyte-source-faker==7.2.1 source-faker ;;
+    file) install file airbyte-source-file==0.5.39 source-file ;;
     manifest) install manifest airbyte-cdk==7.39.1 source-declarative-manifest ;;
     *)
         echo "no source $wanted" >&2
