@@ -133,7 +133,9 @@ async fn wait_states(limit: Duration, wanted: fn(&str) -> bool) -> Outcome<()> {
         if started.elapsed() > limit {
             let tell = |system: &&serde_json::Value| format!("{} is {}: {}", system["system"], system["state"], system["error"]);
             let told = others.first().map(tell).unwrap_or_default();
-            return Err(format!("{} systems do not come so far within {limit:?}; {told}; see .local/logs/bench-hub.log", others.len()).into());
+            return Err(
+                format!("{} systems do not come so far within {limit:?}; {told}; see .local/logs/bench-hub.log", others.len()).into()
+            );
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -204,7 +204,8 @@ impl Planner<'_> {
             let sql = sql.unwrap_or_else(|| Sql::from(""));
             let identity = if self.input.identity.is_empty() { "nothing".to_owned() } else { self.input.identity.join(", ") };
             let problem = format!("it is part of the key but reads {}, and a delete carries {identity} alone", missing.join(", "));
-            let remedy = "run ALTER TABLE … REPLICA IDENTITY FULL at the source, or make the key of columns that deletes carry";
+            let remedy = "make the key of columns that deletes carry: the source's own key, or those that `key` of the stream names under `config`; \
+                          in PostgreSQL ALTER TABLE … REPLICA IDENTITY FULL makes deletes carry all of them";
             self.faults.push(MappingFault::of(name, &sql, problem).mend(remedy));
         }
     }

@@ -33,7 +33,7 @@ pub(super) async fn run(binary: &Path, options: RunOptions, report: &mut Report)
         let folder = stage.folder.join("delivered");
         std::fs::create_dir_all(&folder)?;
         write(&folder.join("item.csv"), options.rows)?;
-        let config = format!("  folder: {}\n  every_s: 0.05\n  streams: {{item: {{pattern: \"*.csv\"}}}}", folder.display());
+        let config = format!("  folder: {}\n  every_s: 0.05\n  streams: {{item: {{pattern: \"*.csv\", key: [id]}}}}", folder.display());
         stage.system("bench", "files", &config, "item", "bench.Item", MAP)?;
         let measure = stage.first_reading(binary, options.rows).await?;
         println!("    hub {:.2} s, cpu {:.2} s, peak {:.0} MB", measure.seconds, measure.cpu, measure.peak_mb);
@@ -59,11 +59,23 @@ fn write(path: &Path, rows: i64) -> Outcome<()> {
         let name = ["Nguyễn Văn Trường", "Trần Thị Ngọc Ánh", "Lê Hoàng Phúc", "Phạm Quỳnh Như"][usize::try_from(i % 4)?];
         let status = ["MOI", "DXL", "HT", "DTR"][usize::try_from(i % 4)?];
         line.clear();
-        write!(line, "{i},000.00.01.H09-{:06},{name},\"Số {}, đường Đại lộ Bình Dương, phường Phú Hòa, Thủ Dầu Một\",", i % 1_000_000, i % 500)?;
+        write!(
+            line,
+            "{i},000.00.01.H09-{:06},{name},\"Số {}, đường Đại lộ Bình Dương, phường Phú Hòa, Thủ Dầu Một\",",
+            i % 1_000_000,
+            i % 500
+        )?;
         write!(line, "{}-{:02}-{:02},", 1950 + i % 55, i % 12 + 1, i % 28 + 1)?;
         write!(line, "2024-01-{:02} {:02}:{:02}:{:02},", i % 28 + 1, i % 24, i % 60, i % 59)?;
         write!(line, "2024-06-{:02} {:02}:{:02}:{:02}.{:06},", i % 28 + 1, i % 24, i % 60, i % 59, i % 1_000_000)?;
-        writeln!(line, "{}.50,{}.0001,{status},{},Hồ sơ đăng ký kinh doanh bổ sung giấy tờ lần {}", i % 500_000, i % 1_000_000, i % 100, i % 9)?;
+        writeln!(
+            line,
+            "{}.50,{}.0001,{status},{},Hồ sơ đăng ký kinh doanh bổ sung giấy tờ lần {}",
+            i % 500_000,
+            i % 1_000_000,
+            i % 100,
+            i % 9
+        )?;
         file.write_all(line.as_bytes())?;
     }
     file.into_inner()?.sync_all()?;

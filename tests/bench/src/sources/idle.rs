@@ -11,8 +11,7 @@ use crate::report::{Goal, Report};
 use crate::{Outcome, hub, source};
 
 /// How many systems of each kind: 101 in all, about as a province has them.
-const KINDS: [(&str, usize); 7] =
-    [("postgres", 30), ("mysql", 20), ("odbc", 20), ("files", 12), ("http", 10), ("webhook", 8), ("exec", 1)];
+const KINDS: [(&str, usize); 7] = [("postgres", 30), ("mysql", 20), ("odbc", 20), ("files", 12), ("http", 10), ("webhook", 8), ("exec", 1)];
 const MAP: &str = "
       id: CAST(id AS BIGINT)
       name: name";
@@ -67,7 +66,7 @@ fn config(kind: &str, number: usize, port: u16, folder: &Path) -> Outcome<(Strin
             let delivered = folder.join(format!("delivered-{number}"));
             std::fs::create_dir_all(&delivered)?;
             std::fs::write(delivered.join("thing.csv"), "id,name\n1,một\n")?;
-            (format!("  {{folder: {}, streams: {{thing: {{pattern: \"*.csv\"}}}}}}", delivered.display()), "thing")
+            (format!("  {{folder: {}, streams: {{thing: {{pattern: \"*.csv\", key: [id]}}}}}}", delivered.display()), "thing")
         }
         "http" => {
             let streams = "{thing: {path: /things, rows: /items, key: [id]}}";
@@ -75,7 +74,12 @@ fn config(kind: &str, number: usize, port: u16, folder: &Path) -> Outcome<(Strin
         }
         "webhook" => {
             let listen = 29_500 + number;
-            (format!("  {{listen: \"127.0.0.1:{listen}\", streams: {{thing: {{path: /thing, auth: none, columns: [id, name]}}}}}}"), "thing")
+            (
+                format!(
+                    "  {{listen: \"127.0.0.1:{listen}\", streams: {{thing: {{path: /thing, auth: none, columns: [id, name], key: [id]}}}}}}"
+                ),
+                "thing",
+            )
         }
         _ => {
             let tap = folder.join("tap.py");

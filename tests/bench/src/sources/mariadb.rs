@@ -105,7 +105,7 @@ async fn insert(from: i64, count: i64, per: i64) -> Outcome<()> {
                elt(seq % 4 + 1, 'MOI', 'DXL', 'HT', 'DTR'), seq % 100, concat('Hồ sơ đăng ký kinh doanh, bổ sung giấy tờ lần ', seq % 9)
              FROM bench_sequence"
         )
-        .replace("bench_sequence", &format!("seq_{at}_to_{last}")))
+        .replace("bench_sequence", &format!("bench.seq_{at}_to_{last}")))
         .await?;
         at = last + 1;
     }

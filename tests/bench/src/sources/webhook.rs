@@ -155,7 +155,11 @@ impl Sender {
             }
         }
         let answer = String::from_utf8_lossy(&self.answer);
-        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("the webhook says {}", answer.lines().next().unwrap_or_default())) }
+        if answer.starts_with("HTTP/1.1 200") {
+            Ok(())
+        } else {
+            Err(format!("the webhook says {}", answer.lines().next().unwrap_or_default()))
+        }
     }
 }
 
