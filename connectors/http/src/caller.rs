@@ -14,6 +14,7 @@ use reqwest::{StatusCode, Url};
 
 use crate::answer::{Answer, unpacked};
 use crate::auth::Token;
+use crate::breaker::{Leave, Rest};
 use crate::config::{Auth, HttpConfig, Method, Request};
 use crate::evidence::{Keeper, request_bytes, sha256};
 use crate::request::{Built, add_headers, build, complete};
@@ -67,6 +68,8 @@ impl Caller {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs_f64(config.timeout_s.clamp(0.1, 3_600.0)))
             .connect_timeout(Duration::from_secs_f64(config.connect_timeout_s.clamp(0.1, 600.0)))
+            // Gateways close idle connections without a word; none is so quick.
+            .pool_idle_timeout(Duration::from_secs(15))
             .user_agent(concat!("provincial-hub/", env!("CARGO_PKG_VERSION")))
             .no_proxy();
         if let Some(proxy) = &config.proxy {
@@ -85,64 +88,80 @@ impl Caller {
     /// Asks until there is an answer, or enough was tried. Answers of every status but 401, 403, 408, 429 and 502 to 504 are handed over.
     pub(crate) async fn ask(&self, ask: &Ask<'_>, trail: &Trail) -> Result<Answer, SourceError> {
         let doing = format!("asking {}", self.place(ask.request));
-        let (mut failed, mut has_renewed, began) = (0, false, Instant::now());
+        let (mut failed, mut has_renewed, mut first) = (0, false, None);
         loop {
-            if let Some(left) = self.site.breaker.rests(Instant::now()) {
-                return Err(resting(&doing, left));
-            }
+            self.site.breaker.rests(Instant::now()).map_or(Ok(()), |rest| Err(resting(&doing, &rest)))?;
             self.site.take(ask.stream, &self.config.rate, ask.budget).await;
             let Ok(slot) = self.site.slots.acquire().await else {
                 return Err(SourceError::new(ErrorKind::Defect, doing).because("no more requests are made"));
             };
-            let leave = self.site.breaker.admit(Instant::now()).map_err(|left| resting(&doing, left))?;
-            let sent = self.attempt(ask, &doing, trail).await;
-            let limits = (self.config.breaker.failures, Duration::from_secs_f64(self.config.breaker.rest_s.clamp(0.0, 86_400.0)));
-            let (last, wait) = match sent {
-                Err(error) if !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Throttled) => return Err(error),
-                Err(error) => {
-                    leave.failed(limits.0, limits.1, Instant::now());
-                    (Last::Failed(error), None)
+            // From here on and not from when it began to wait for its turn: others are answered meanwhile.
+            let began = *first.get_or_insert_with(Instant::now);
+            let last = match self.step(ask, &doing, trail, failed).await {
+                Step::Answered(answer) => return Ok(answer),
+                Step::Stale(_, Some(token)) if !has_renewed => {
+                    has_renewed = true;
+                    self.forget(&token).await;
+                    continue;
                 }
-                Ok((answer, token)) => match self.judge(&answer).await {
-                    Verdict::Answered => {
-                        leave.succeeded();
-                        self.site.answered(ask.stream);
-                        return Ok(answer);
-                    }
-                    Verdict::Stale if !has_renewed && token.is_some() => {
-                        leave.succeeded();
-                        has_renewed = true;
-                        if let Some(token) = token {
-                            self.forget(&token).await;
-                        }
-                        continue;
-                    }
-                    Verdict::Stale | Verdict::Denied => {
-                        leave.succeeded();
-                        let recently = began.checked_sub(RECENTLY).unwrap_or(began);
-                        let is_alone = answer.status == StatusCode::FORBIDDEN && self.site.others_answered(ask.stream, recently);
-                        return Err(denied(&doing, answer.status, is_alone));
-                    }
-                    Verdict::Busy(asked) => {
-                        // It is there, and says when it wants to be asked.
-                        leave.succeeded();
-                        let wait = asked.unwrap_or_else(|| self.config.retry.pause(failed + 1, chance()));
-                        self.site.hold(wait);
-                        (Last::Answered(answer, ErrorKind::Throttled), Some(Duration::ZERO))
-                    }
-                    Verdict::Failed => {
-                        leave.failed(limits.0, limits.1, Instant::now());
-                        (Last::Answered(answer, ErrorKind::Unreachable), None)
-                    }
-                },
+                Step::Stale(status, _) => return Err(denied(&doing, status, false)),
+                Step::Denied(status) => {
+                    let recently = began.checked_sub(RECENTLY).unwrap_or(began);
+                    return Err(denied(&doing, status, self.site.others_answered(ask.stream, recently)));
+                }
+                Step::Ended(error) => return Err(error),
+                Step::Again(last) => last,
             };
             failed += 1;
             if failed >= self.config.retry.attempts.max(1) {
-                let is_alone = self.site.others_answered(ask.stream, began);
-                return last.end(&doing, failed).map_err(|error| if is_alone { alone(&doing, &error) } else { error });
+                return last.end(&doing, failed).map_err(|error| match error.kind() {
+                    ErrorKind::Unreachable if self.site.others_answered(ask.stream, began) => alone(&doing, &error),
+                    _ => error,
+                });
             }
             drop(slot);
-            tokio::time::sleep(wait.unwrap_or_else(|| self.config.retry.pause(failed, chance()))).await;
+            if !last.is_held() {
+                tokio::time::sleep(self.config.retry.pause(failed, chance())).await;
+            }
+        }
+    }
+
+    /// One attempt, as far as the breaker lets it through, and what it means.
+    async fn step(&self, ask: &Ask<'_>, doing: &str, trail: &Trail, failed: u32) -> Step {
+        let leave = match self.site.breaker.admit(Instant::now()) {
+            Ok(leave) => leave,
+            Err(rest) => return Step::Ended(resting(doing, &rest)),
+        };
+        let settings = &self.config.breaker;
+        let fail = |leave: Leave, why: String| {
+            leave.failed(settings.failures, Duration::from_secs_f64(settings.rest_s.clamp(0.0, 86_400.0)), Instant::now(), why);
+        };
+        let (answer, token) = match self.attempt(ask, doing, trail).await {
+            Ok(answered) => answered,
+            Err(error) if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Throttled) => {
+                fail(leave, error.source().map_or_else(|| error.to_string(), ToString::to_string));
+                return Step::Again(Last::Failed(error));
+            }
+            Err(error) => return Step::Ended(error),
+        };
+        let verdict = self.judge(&answer).await;
+        if matches!(verdict, Verdict::Failed) {
+            fail(leave, format!("the service answered {}", answer.status));
+            return Step::Again(Last::Answered(answer, ErrorKind::Unreachable));
+        }
+        // Whatever it says, it is there.
+        leave.succeeded();
+        match verdict {
+            Verdict::Answered | Verdict::Failed => {
+                self.site.answered(ask.stream);
+                Step::Answered(answer)
+            }
+            Verdict::Stale => Step::Stale(answer.status, token),
+            Verdict::Denied => Step::Denied(answer.status),
+            Verdict::Busy(asked) => {
+                self.site.hold(asked.unwrap_or_else(|| self.config.retry.pause(failed + 1, chance())));
+                Step::Again(Last::Answered(answer, ErrorKind::Throttled))
+            }
         }
     }
 
@@ -303,6 +322,17 @@ impl Caller {
     }
 }
 
+/// What one attempt means.
+enum Step {
+    Answered(Answer),
+    /// The token is no longer good.
+    Stale(StatusCode, Option<Token>),
+    Denied(StatusCode),
+    /// Trying again is of no use.
+    Ended(SourceError),
+    Again(Last),
+}
+
 /// What came of the last attempt.
 enum Last {
     Failed(SourceError),
@@ -310,6 +340,11 @@ enum Last {
 }
 
 impl Last {
+    /// Whether all wait already for as long as the service asked for.
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Answered(_, ErrorKind::Throttled))
+    }
+
     fn end(self, doing: &str, attempts: u32) -> Result<Answer, SourceError> {
         match self {
             Self::Failed(error) => Err(error),
@@ -322,9 +357,10 @@ impl Last {
     }
 }
 
-fn resting(doing: &str, left: Duration) -> SourceError {
-    SourceError::new(ErrorKind::Unreachable, doing)
-        .because(format!("the service failed again and again, and is left alone for {} more seconds", left.as_secs_f64().ceil()))
+fn resting(doing: &str, rest: &Rest) -> SourceError {
+    let left = rest.left.as_secs_f64().ceil();
+    let why = format!("the service failed again and again, and is left alone for {left} more seconds; the last time: {}", rest.why);
+    SourceError::new(ErrorKind::Unreachable, doing).because(why)
 }
 
 /// The service answers other streams: this one alone is in trouble, and the others need not wait for it.

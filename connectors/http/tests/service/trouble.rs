@@ -92,7 +92,7 @@ async fn a_service_that_fails_again_and_again_is_left_alone_until_one_request_fi
     // A new run is of the same service.
     let error = failure(&open(&config).await, &Checkpoint::empty()).await;
     assert_eq!(error.kind(), ErrorKind::Unreachable);
-    assert!(error.report().contains("left alone"), "{}", error.report());
+    assert!(error.report().contains("left alone") && error.report().contains("answered 502"), "{}", error.report());
     assert_eq!(server.asked("/ds").len(), 3, "nothing is asked while it rests");
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     let mut reader = Reader::start(&connector, &Checkpoint::empty());
