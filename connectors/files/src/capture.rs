@@ -87,7 +87,8 @@ impl Follower {
     }
 
     async fn look(&mut self) -> Result<(), Ended> {
-        let entries = self.store.list(&self.stream.pattern).await.map_err(|error| self.lost(error))?;
+        let listed = self.unless_shut(self.store.list(&self.stream.pattern)).await?;
+        let entries = listed.map_err(|error| self.lost(error))?;
         let mut due: Vec<Entry> = entries.iter().filter(|entry| !self.files.is_settled(entry)).cloned().collect();
         due.extend(self.newly_accepted(&entries).await?);
         due.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
@@ -148,7 +149,7 @@ impl Follower {
 
     /// Takes one file that rests.
     async fn take(&mut self, entry: &Entry) -> Result<(), Ended> {
-        let fetched = match self.store.fetch(&entry.name).await {
+        let fetched = match self.unless_shut(self.store.fetch(&entry.name)).await? {
             Ok(fetched) => fetched,
             // Gone since it was listed: the next look tells whether the whole place is.
             Err(error) if error.is_gone => return Ok(()),
@@ -159,7 +160,8 @@ impl Follower {
             return Ok(());
         }
         let taken = self.files.get(&entry.name).cloned();
-        let opened = blocking(move || inspect(fetched, taken.as_ref())).await?.map_err(|error| self.unreadable(error))?;
+        let inspected = self.unless_shut(blocking(move || inspect(fetched, taken.as_ref()))).await?;
+        let opened = inspected?.map_err(|error| self.unreadable(error))?;
         let mut look = self.looks.begin();
         // Only what was refused before needs a word to be read again.
         let is_refused = self.files.get(&entry.name).is_some_and(|taken| taken.state == State::Rejected);
@@ -263,6 +265,7 @@ impl Follower {
             stream: Arc::clone(&self.stream),
             needed: self.needed.clone(),
             document_mib: self.config.document_mib,
+            spool: self.config.spool(),
             told,
             is_snapshot: !self.files.is_complete,
             keeps: true,
@@ -323,6 +326,14 @@ impl Follower {
         }
         self.outlet.deliver(delivery).await?;
         Ok(())
+    }
+
+    /// What takes long ends when nobody receives any more.
+    async fn unless_shut<T>(&self, work: impl Future<Output = T>) -> Result<T, Shut> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.outlet.shut() => Err(Shut),
+        }
     }
 
     async fn is_shut(&self) -> bool {

@@ -59,6 +59,7 @@ impl Connector for Files {
         for folder in config.streams.values_mut().filter_map(|stream| stream.attachments.as_mut()) {
             *folder = context.directory.join(&*folder);
         }
+        config.spool = config.spool.map(|spool| context.directory.join(spool));
         let store = Store::new(&config, &context.directory).map_err(|error| error.told(format!("opening system {}", context.system)))?;
         Ok(Self { config: Arc::new(config), context, store: Arc::new(store), board: Arc::default() })
     }
@@ -152,7 +153,10 @@ impl Connector for Files {
     fn acknowledge(&self, _durable: &Checkpoint) {}
 
     async fn gauges(&self) -> Result<Vec<SourceGauge>, SourceError> {
-        self.reached().await.map_err(|error| self.lost(error))?;
+        // A server is not asked every few seconds whether it is there; the looks say so.
+        if self.store.is_local() {
+            self.reached().await.map_err(|error| self.lost(error))?;
+        }
         let waiting = self.board.sum();
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
         let now = u64::try_from(now_micros()).unwrap_or(0);
@@ -255,7 +259,15 @@ impl Files {
 
     fn manner(&self, name: &StreamName) -> Result<Manner, SourceError> {
         let (stream, needed) = (self.stream(name)?, self.needed(name)?);
-        Ok(Manner { stream, needed, document_mib: self.config.document_mib, told: 0, is_snapshot: true, keeps: false })
+        Ok(Manner {
+            stream,
+            needed,
+            document_mib: self.config.document_mib,
+            spool: self.config.spool(),
+            told: 0,
+            is_snapshot: true,
+            keeps: false,
+        })
     }
 
     /// A fault of a file as an error.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -41,6 +42,8 @@ pub(crate) struct Manner {
     pub(crate) needed: Vec<String>,
     /// Largest document, MiB.
     pub(crate) document_mib: u64,
+    /// Folder for what is unpacked while it is read.
+    pub(crate) spool: PathBuf,
     /// Rows at its beginning that were told already.
     pub(crate) told: u64,
     /// Whether new rows are a snapshot's.
@@ -86,7 +89,7 @@ impl Reading {
     fn body(mut file: File, manner: &Manner, held: &mut Held) -> Result<Body, Trouble> {
         file.seek(SeekFrom::Start(0)).map_err(Trouble::Io)?;
         if manner.stream.format == Format::Parquet {
-            let file = unpacked(file, Format::Parquet, manner.document_mib).map_err(Trouble::opening)?;
+            let file = unpacked(file, Format::Parquet, manner.document_mib, &manner.spool).map_err(Trouble::opening)?;
             let table = Table::open(file)?;
             missing(table.columns(), &manner.needed)?;
             return Tables::new(table, &manner.stream, held).map(|tables| Body::Tables(Box::new(tables)));
@@ -106,8 +109,8 @@ impl Reading {
         }
     }
 
-    /// Takes note of every key that the whole file holds, and tells nothing: what is absent after it would be deleted.
-    pub(crate) fn survey(&mut self) -> Result<(), Trouble> {
+    /// Takes note of the keys of some more rows, and tells nothing: what is absent at the end would be deleted. True at the end.
+    pub(crate) fn survey(&mut self) -> Result<bool, Trouble> {
         match &mut self.body {
             Body::Texts(texts) => texts.survey(&mut self.held.known),
             Body::Tables(tables) => tables.survey(&mut self.held.known),

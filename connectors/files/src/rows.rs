@@ -95,7 +95,7 @@ impl Rows {
             return Ok(rows);
         }
         if stream.format == Format::Xlsx {
-            let file = unpacked(file, stream.format, document_mib).map_err(Trouble::opening)?;
+            let file = unpacked(file, stream.format, document_mib, &manner.spool).map_err(Trouble::opening)?;
             let (sheet, names) = Sheet::open(file, stream, document_mib)?;
             return Ok(Self::new(Form::Sheet { sheet }).with(names));
         }

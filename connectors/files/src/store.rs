@@ -78,7 +78,7 @@ impl StoreError {
 impl Store {
     /// The place that a configuration names; relative paths start at `directory`.
     pub(crate) fn new(config: &FilesConfig, directory: &Path) -> Result<Self, StoreError> {
-        let spool = config.spool.as_ref().map_or_else(std::env::temp_dir, |spool| directory.join(spool));
+        let spool = config.spool();
         match (&config.folder, &config.sftp, &config.s3) {
             (_, Some(place), _) => Ok(Self::Sftp(Sftp::new(place.clone(), directory.to_owned(), spool))),
             (_, _, Some(place)) => Bucket::new(place, directory, spool).map(Self::Bucket),
@@ -93,6 +93,11 @@ impl Store {
             Self::Sftp(sftp) => sftp.place(),
             Self::Bucket(bucket) => bucket.place(),
         }
+    }
+
+    /// Whether asking for it costs next to nothing.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Folder(_))
     }
 
     /// How long a state of a file must be seen before a later change is sure to show in what the place tells of it.

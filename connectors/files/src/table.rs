@@ -27,6 +27,8 @@ pub(crate) struct Table {
     names: Vec<String>,
     /// What is decoded and not taken.
     waiting: Option<RecordBatch>,
+    /// Bytes of one of its rows, on average.
+    row_bytes: usize,
     /// Rows that were taken.
     number: u64,
 }
@@ -40,7 +42,7 @@ impl Table {
             let fields: Vec<Field> = builder.schema().fields().iter().map(|field| known(field)).collect();
             let names = fields.iter().map(|field| field.name().clone()).collect();
             let reader = builder.with_batch_size(DECODED).build().map_err(|error| damaged(0, &error))?;
-            Ok(Self { reader, schema: Arc::new(Schema::new(fields)), names, waiting: None, number: 0 })
+            Ok(Self { reader, schema: Arc::new(Schema::new(fields)), names, waiting: None, row_bytes: 1, number: 0 })
         })
     }
 
@@ -64,12 +66,15 @@ impl Table {
         let batch = match self.waiting.take() {
             Some(batch) => batch,
             None => match self.decode()? {
-                Some(batch) => batch,
+                Some(batch) => {
+                    self.row_bytes = (batch.get_array_memory_size() / batch.num_rows().max(1)).max(1);
+                    batch
+                }
                 None => return Ok(None),
             },
         };
-        let fits = batch.num_rows() * bytes / batch.get_array_memory_size().max(1);
-        let count = rows.min(fits).clamp(1, batch.num_rows().max(1)).min(batch.num_rows());
+        let fits = bytes / self.row_bytes;
+        let count = rows.min(fits).max(1).min(batch.num_rows());
         if count < batch.num_rows() {
             self.waiting = Some(batch.slice(count, batch.num_rows() - count));
         }

@@ -29,7 +29,7 @@ pub(crate) fn open(mut file: File, format: Format, encoding: Encoding) -> io::Re
 }
 
 /// A file that is no text, unpacked where it is packed: by gzip, or as a member of an archive that is not itself of the format.
-pub(crate) fn unpacked(mut file: File, format: Format, document_mib: u64) -> io::Result<File> {
+pub(crate) fn unpacked(mut file: File, format: Format, document_mib: u64, spool: &Path) -> io::Result<File> {
     let mut first = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut first)?;
     file.seek(SeekFrom::Start(0))?;
@@ -41,7 +41,7 @@ pub(crate) fn unpacked(mut file: File, format: Format, document_mib: u64) -> io:
             return Ok(file);
         }
     };
-    let (limit, mut plain) = (document_mib << 20, nameless(&std::env::temp_dir())?);
+    let (limit, mut plain) = (document_mib << 20, nameless(spool)?);
     if io::copy(&mut bytes.take(limit + 1), &mut plain)? > limit {
         return Err(content(format!("it is larger than document_mib, {document_mib} MiB, when it is unpacked; raise it")));
     }

@@ -62,17 +62,28 @@ impl Follower {
         }
         let file = opened.file.try_clone().map_err(|error| self.unreadable(error))?;
         let (name, manner) = (opened.entry.name.clone(), self.manner(0));
-        let surveyed = blocking(move || {
-            let mut reading = match Reading::open(file, &name, manner, held) {
-                Ok(reading) => reading,
-                Err((held, trouble)) => return (held, Err(trouble)),
-            };
-            let surveyed = reading.survey();
-            let absent = surveyed.map(|()| reading.held.known.absent().len());
-            (reading.held, absent)
-        });
-        let (held, absent) = surveyed.await?;
-        self.held = Some(held);
+        let mut reading = match blocking(move || Reading::open(file, &name, manner, held)).await? {
+            Ok(reading) => reading,
+            Err((held, trouble)) => {
+                self.held = Some(held);
+                return Ok(Some(trouble));
+            }
+        };
+        let surveyed = loop {
+            let (back, surveyed) = blocking(move || {
+                let surveyed = reading.survey();
+                (reading, surveyed)
+            })
+            .await?;
+            reading = back;
+            match surveyed {
+                Ok(false) if self.is_shut().await => return Err(Ended::Shut),
+                Ok(false) => {}
+                over => break over,
+            }
+        };
+        let absent = surveyed.map(|_over| reading.held.known.absent().len());
+        self.held = Some(reading.held);
         let absent = match absent {
             Ok(absent) => absent,
             Err(trouble) => return Ok(Some(trouble)),

@@ -25,8 +25,8 @@ pub struct FilesConfig {
     /// A bucket of an S3-compatible store, instead of `folder`.
     #[serde(default)]
     pub s3: Option<S3Place>,
-    /// Folder in which a file from afar lies while it is read, nameless and for the hub's user alone: the system's for temporary
-    /// files unless given.
+    /// Folder in which a file from afar, or one that is unpacked, lies while it is read, nameless and for the hub's user alone: the
+    /// system's for temporary files unless given.
     #[serde(default)]
     pub spool: Option<PathBuf>,
     /// Seconds between two looks at the folder. A file is taken when it has not changed for one look.
@@ -196,6 +196,11 @@ pub enum Mode {
 }
 
 impl FilesConfig {
+    /// Folder for what is read from afar or unpacked.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.spool.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
     /// Time between two looks.
     pub(crate) fn every(&self) -> Duration {
         Duration::from_secs_f64(self.every_s.clamp(0.01, 86_400.0))

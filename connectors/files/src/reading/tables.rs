@@ -58,12 +58,11 @@ impl Tables {
         self.table.columns()
     }
 
-    pub(super) fn survey(&mut self, known: &mut Known) -> Result<(), Trouble> {
-        while let Some(rows) = self.table.next(LOOKED, usize::MAX >> 24)? {
-            let texts = self.key_texts(&rows).map_err(|error| self.wrong(&error))?;
-            (0..rows.num_rows()).filter_map(|row| texts.key(row)).for_each(|key| known.keep(&key));
-        }
-        Ok(())
+    pub(super) fn survey(&mut self, known: &mut Known) -> Result<bool, Trouble> {
+        let Some(rows) = self.table.next(LOOKED, usize::MAX)? else { return Ok(true) };
+        let texts = self.key_texts(&rows).map_err(|error| self.wrong(&error))?;
+        (0..rows.num_rows()).filter_map(|row| texts.key(row)).for_each(|key| known.keep(&key));
+        Ok(false)
     }
 
     fn wrong(&self, error: &ArrowError) -> Trouble {

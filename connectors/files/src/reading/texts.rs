@@ -65,8 +65,11 @@ impl Texts {
         self.key = self.key_names.iter().map(place).collect();
     }
 
-    pub(super) fn survey(&mut self, known: &mut Known) -> Result<(), Trouble> {
-        while self.rows.next(&mut self.row)? {
+    pub(super) fn survey(&mut self, known: &mut Known) -> Result<bool, Trouble> {
+        for _ in 0..LOOKED {
+            if !self.rows.next(&mut self.row)? {
+                return Ok(true);
+            }
             // The columns of the stream are learnt when its rows are told.
             let place = |key: &String| self.rows.columns().iter().position(|column| column == key);
             if self.key.contains(&None) {
@@ -76,7 +79,7 @@ impl Texts {
                 known.keep(&key);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn key_text(&self) -> Option<Cow<'_, str>> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex as Shelf, PoisonError};
 use std::time::{Duration, Instant};
 
 use hub_sdk::ErrorKind;
+use russh::Disconnect;
 use russh::client::{self, AuthResult};
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh_sftp::client::SftpSession;
@@ -33,7 +34,7 @@ pub(crate) struct Sftp {
 struct Session {
     sftp: SftpSession,
     /// The connection lives as long as this does.
-    _connection: client::Handle<Pinned>,
+    connection: client::Handle<Pinned>,
     used: Shelf<Instant>,
 }
 
@@ -166,13 +167,16 @@ impl Sftp {
         let mut held = self.session.lock().await;
         if let Some(session) = held.as_ref() {
             let mut used = session.used.lock().unwrap_or_else(PoisonError::into_inner);
-            if used.elapsed() < IDLE {
+            // Somebody else may be in the middle of a long file.
+            if used.elapsed() < IDLE || Arc::strong_count(session) > 1 {
                 *used = Instant::now();
                 drop(used);
                 return Ok(Arc::clone(session));
             }
         }
-        *held = None;
+        if let Some(idle) = held.take() {
+            let _gone_already = idle.connection.disconnect(Disconnect::ByApplication, "", "en").await;
+        }
         let connected = tokio::time::timeout(PATIENCE, self.connect()).await;
         let session = Arc::new(connected.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))??);
         *held = Some(Arc::clone(&session));
@@ -202,7 +206,7 @@ impl Sftp {
                 ..StoreError::new(ErrorKind::NotPrepared, "sftp-refused", error.to_string(), advice)
             }
         })?;
-        Ok(Session { sftp, _connection: connection, used: Shelf::new(Instant::now()) })
+        Ok(Session { sftp, connection, used: Shelf::new(Instant::now()) })
     }
 
     fn unknown(&self, shown: &str) -> StoreError {

@@ -179,6 +179,12 @@ impl Remote {
         line.split(' ').nth(1).unwrap().to_owned()
     }
 
+    /// How many connections sshd serves.
+    pub(crate) fn connections(&self) -> usize {
+        let pid = self.server.as_ref().unwrap().0.id();
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().split_whitespace().count()
+    }
+
     /// The section `sftp`.
     pub(crate) fn section(&self) -> Value {
         json!({"host": "127.0.0.1", "port": self.link.port, "user": "nhan", "password": PASSWORD, "host_key": self.fingerprint(), "folder": self.folder()})

@@ -1,10 +1,4 @@
 //! Parquet: its own types, nested ones as JSON, deliveries compared, columns that change.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-#[path = "support/desk.rs"]
-mod desk;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use std::sync::Arc;
 
@@ -14,13 +8,14 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
-use desk::Desk;
 use hub_conformance::Run;
 use hub_sdk::Connector;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
+
+use crate::desk::Desk;
 
 fn parquet(columns: Vec<(&str, ArrayRef)>, compression: Compression) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();

@@ -1,19 +1,12 @@
 //! What only servers do: host keys, logins by key, putting aside from afar, times of whole seconds, TLS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-#[path = "support/desk.rs"]
-mod desk;
-#[path = "support/places.rs"]
-mod places;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use std::time::Duration;
 
-use desk::Desk;
 use hub_sdk::ErrorKind;
-use places::{Objects, Place, Remote};
 use serde_json::{Value, json};
+
+use crate::desk::Desk;
+use crate::places::{Objects, Place, Remote};
 
 fn whole() -> Value {
     json!({"pattern": "*.csv", "key": ["id"], "mode": "whole"})
@@ -62,6 +55,23 @@ async fn a_key_logs_in_and_an_encrypted_one_with_its_passphrase() {
     section["folder"] = json!(format!("{}/khong_co", remote.file("home").display()));
     let codes: Vec<_> = desk(json!({"sftp": section})).probe().await.findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, ["folder-missing"]);
+}
+
+#[tokio::test]
+async fn streams_share_a_connection_and_it_ends_with_its_connector() {
+    let remote = Remote::start().await;
+    remote.deliver("a.csv", b"id,ten\n1,An\n").await;
+    let mut desk = desk(remote.config());
+    for _ in 0..3 {
+        let mut run = desk.run().await;
+        desk.take(&mut run).await;
+        assert_eq!(remote.connections(), 1);
+        run.shut().await;
+        while remote.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        desk.checkpoint = hub_sdk::model::Checkpoint::empty();
+    }
 }
 
 #[tokio::test]

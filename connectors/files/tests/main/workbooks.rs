@@ -1,15 +1,10 @@
 //! Workbooks of Excel as offices send them: titles above the table, dates, zeros, errors, several sheets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-#[path = "support/desk.rs"]
-mod desk;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use std::io::{Cursor, Write};
 
-use desk::Desk;
 use serde_json::json;
+
+use crate::desk::Desk;
 
 /// A workbook with one sheet of rows as XML, and another one before it that is hidden.
 fn workbook(rows: &str, is_1904: bool) -> Vec<u8> {
@@ -145,7 +140,7 @@ async fn a_workbook_may_be_packed_and_a_bomb_or_a_damaged_one_goes_aside() {
 
 #[tokio::test]
 async fn xls_is_read_as_xlsx_is() {
-    let book = include_bytes!("data/dan_cu.xls");
+    let book = include_bytes!("../data/dan_cu.xls");
     let stream = json!({"pattern": "*", "format": "xls"});
     assert_eq!(
         Desk::rows_of(stream, "a.xls", book).await,

@@ -1,20 +1,15 @@
 //! Deliveries as they come in a province: late, half, twice, changed, packed, broken.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-#[path = "support/desk.rs"]
-mod desk;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use desk::Desk;
 use hub_conformance::Run;
 use hub_sdk::model::Checkpoint;
 use hub_sdk::{Connector, Probe};
 use serde_json::{Value, json};
+
+use crate::desk::Desk;
 
 fn append() -> Value {
     json!({"pattern": "*.csv", "key": ["id"]})

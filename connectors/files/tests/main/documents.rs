@@ -1,20 +1,15 @@
 //! Official documents in edXML: their header as columns, their attachments kept by content and told by reference.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-#[path = "support/desk.rs"]
-mod desk;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use std::io::{Cursor, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use desk::Desk;
 use hub_sdk::Connector;
 use hub_sdk::model::StreamName;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::desk::Desk;
 
 fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
