@@ -6,8 +6,6 @@ mod database;
 #[path = "support/rig.rs"]
 mod rig;
 
-use std::time::Duration;
-
 use hub_sdk::model::{Checkpoint, Op};
 use hub_sdk::{Connector, ErrorKind};
 use serde_json::json;
@@ -35,19 +33,19 @@ async fn a_large_transaction_goes_on_in_its_midst_after_a_crash() {
     let mut changes = Vec::new();
     // Every delivery is the last one before a crash.
     while changes.len() < 3_000 {
-        let taken = run.take().await;
-        changes.extend(taken);
+        // The first one of each run says that it follows, and has no rows.
+        let before = changes.len();
+        while changes.len() == before {
+            changes.extend(run.take().await);
+        }
         let checkpoint = run.checkpoint.clone();
         run.kill().await;
         run = rig.run(&checkpoint).await;
     }
-    let expected: Vec<String> = (1..=1_000)
-        .map(|id| format!("c {id} x"))
-        .chain((1..=1_000).map(|id| format!("c {id} y")))
-        .chain((1..=1_000).map(|id| format!("d {id} x")))
-        .collect();
-    assert_eq!(changes.len(), expected.len());
-    assert!(changes == expected, "each row once, in its order");
+    let of = |end: &str| changes.iter().filter(|change| change.ends_with(end)).cloned().collect::<Vec<_>>();
+    let told = |letter: &str, end: &str| (1..=1_000).map(|id| format!("{letter} {id} {end}")).collect::<Vec<_>>();
+    assert!(of("x") == [told("c", "x"), told("d", "x")].concat(), "each row of the first table once, in its order");
+    assert!(of("y") == told("c", "y"), "each row of the second table once, in its order");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -252,5 +250,4 @@ async fn lag_is_what_the_server_has_and_nobody_has_acknowledged() {
     assert!(lag().await >= 10_000.0);
     connector.acknowledge(&run.checkpoint);
     assert!(lag().await < 1.0, "{}", lag().await);
-    let _unused = Duration::ZERO;
 }

@@ -60,7 +60,8 @@ impl Territory {
     /// more, since everything up to `delivered` is told, become one.
     pub(crate) fn mark(&mut self, bound: Option<&Key>, key: Option<Key>, place: u64, delivered: u64) {
         let Some(index) = self.spans.iter().position(|span| span.upto.as_ref() == bound) else { return };
-        match key {
+        // A span that is read up to its own end is read.
+        match key.filter(|key| Some(key) != bound) {
             Some(key) => self.spans.insert(index, Span { upto: Some(key), read: Some(place) }),
             None => self.spans[index].read = Some(place),
         }
@@ -109,6 +110,14 @@ mod tests {
         assert!(!tells(16, 999) && !tells(21, 999), "not read yet");
         assert_eq!(serde_json::from_value::<Territory>(land.to_json()).unwrap(), land);
         assert_eq!(land.count(), (2, 4));
+    }
+
+    #[test]
+    fn a_span_that_is_read_up_to_its_own_end_is_read() {
+        let mut land = Territory::unread(vec![key(10)]);
+        land.mark(Some(&key(10)), Some(key(10)), 100, 0);
+        land.mark(Some(&key(10)), None, 100, 0);
+        assert_eq!(land.count(), (1, 2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::util::display::array_value_to_string;
 use hub_conformance::Link;
 use hub_connector_mysql::Mysql;
-use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName, SystemName};
+use hub_sdk::model::{ChangeBatch, Checkpoint, Op, SnapshotMark, StreamName, SystemName};
 use hub_sdk::{BatchLimits, Budget, Connector, Delivery, OpenContext, Permit, SourceError, StreamRequest, outlet};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -148,9 +148,10 @@ impl Run {
             self.key_changes += batch.key_changes.len();
             self.faults.extend(batch.faults.iter().map(|fault| fault.code));
             self.columns = batch.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
-            for commit in &batch.origin.commit_position {
-                assert!(batch.snapshot != hub_sdk::model::SnapshotMark::No || *commit >= self.last_commit, "places grow");
-                self.last_commit = self.last_commit.max(*commit);
+            if batch.snapshot == SnapshotMark::No {
+                let commits = &batch.origin.commit_position;
+                assert!(commits.is_sorted(), "places grow");
+                self.last_commit = self.last_commit.max(commits.last().copied().unwrap_or(0));
             }
         }
     }
