@@ -264,6 +264,7 @@ impl Follower {
         Manner {
             stream: Arc::clone(&self.stream),
             needed: self.needed.clone(),
+            must_have: true,
             document_mib: self.config.document_mib,
             spool: self.config.spool(),
             told,

@@ -245,7 +245,7 @@ impl Files {
     pub(crate) async fn columns_of(&self, name: &StreamName, entry: &Entry) -> Result<Vec<String>, SourceError> {
         let fetched = self.store.fetch(&entry.name).await.map_err(|error| self.lost(error).of(name.clone()))?;
         let file = entry.name.clone();
-        let manner = Manner { needed: Vec::new(), ..self.manner(name)? };
+        let manner = Manner { must_have: false, ..self.manner(name)? };
         let held = self.held(name)?;
         let columns = blocking(move || {
             let mut reading = Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)?;
@@ -262,6 +262,7 @@ impl Files {
         Ok(Manner {
             stream,
             needed,
+            must_have: true,
             document_mib: self.config.document_mib,
             spool: self.config.spool(),
             told: 0,

@@ -38,8 +38,10 @@ pub(crate) struct Held {
 pub(crate) struct Manner {
     /// The stream it is of.
     pub(crate) stream: Arc<FileStream>,
-    /// Columns that it must have.
+    /// Columns that are needed of it.
     pub(crate) needed: Vec<String>,
+    /// Whether it is a fault of the file that it lacks one of them, where it has a header.
+    pub(crate) must_have: bool,
     /// Largest document, MiB.
     pub(crate) document_mib: u64,
     /// Folder for what is unpacked while it is read.
@@ -91,12 +93,12 @@ impl Reading {
         if manner.stream.format == Format::Parquet {
             let file = unpacked(file, Format::Parquet, manner.document_mib, &manner.spool).map_err(Trouble::opening)?;
             let table = Table::open(file)?;
-            missing(table.columns(), &manner.needed)?;
+            missing(table.columns(), manner)?;
             return Tables::new(table, &manner.stream, held).map(|tables| Body::Tables(Box::new(tables)));
         }
         let rows = Rows::open(file, manner)?;
         if rows.has_header() {
-            missing(rows.columns(), &manner.needed)?;
+            missing(rows.columns(), manner)?;
         }
         Ok(Body::Texts(Box::new(Texts::new(rows, &manner.stream, &mut held.columns))))
     }
@@ -181,8 +183,8 @@ impl Reading {
     }
 }
 
-fn missing(columns: &[String], needed: &[String]) -> Result<(), Trouble> {
-    let Some(missing) = needed.iter().find(|column| !columns.contains(column)) else { return Ok(()) };
+fn missing(columns: &[String], manner: &Manner) -> Result<(), Trouble> {
+    let Some(missing) = manner.needed.iter().find(|column| manner.must_have && !columns.contains(column)) else { return Ok(()) };
     let why = format!("the file has no column {missing}; it has {}", columns.join(", "));
     Err(Trouble::Bad(Bad { row: None, column: Some(missing.clone()), why }))
 }

@@ -96,7 +96,7 @@ impl Rows {
         }
         if stream.format == Format::Xlsx {
             let file = unpacked(file, stream.format, document_mib, &manner.spool).map_err(Trouble::opening)?;
-            let (sheet, names) = Sheet::open(file, stream, document_mib)?;
+            let (sheet, names) = Sheet::open(file, manner)?;
             return Ok(Self::new(Form::Sheet { sheet }).with(names));
         }
         let text = open(file, stream.format, stream.encoding).map_err(Trouble::opening)?;

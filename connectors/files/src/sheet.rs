@@ -8,6 +8,7 @@ use calamine::{Data, DataRef, ExcelDateTime, Reader, SheetType, SheetVisible, Xl
 use zip::ZipArchive;
 
 use crate::config::{FileStream, SheetChoice};
+use crate::reading::Manner;
 use crate::row::Row;
 use crate::rows::{Bad, Trouble};
 use crate::text::content;
@@ -44,11 +45,12 @@ enum Kind {
 
 impl Sheet {
     /// Reads the sheet that a stream chooses and finds its header; the names of its columns beside it.
-    pub(crate) fn open(file: File, stream: &FileStream, document_mib: u64) -> Result<(Self, Vec<String>), Trouble> {
+    pub(crate) fn open(file: File, manner: &Manner) -> Result<(Self, Vec<String>), Trouble> {
+        let (stream, document_mib) = (manner.stream.as_ref(), manner.document_mib);
         // The library walks through offsets that the file gives: a damaged one may make it panic, which must cost the file alone.
         let read = catch_unwind(AssertUnwindSafe(|| Self::read(file, stream.sheet.as_ref(), document_mib)));
         let mut sheet = read.unwrap_or_else(|_| Err(bad("the workbook is damaged")))?;
-        let names = sheet.begin(stream)?;
+        let names = sheet.begin(stream, &manner.needed)?;
         Ok((sheet, names))
     }
 
@@ -115,8 +117,13 @@ impl Sheet {
         &self.text[cell.start..cell.end]
     }
 
+    /// The text of a cell as a column's name: it is often broken into lines to make the column narrow.
+    fn name(&self, cell: &Cell) -> String {
+        self.text(cell).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Goes behind the header; the names of the columns.
-    fn begin(&mut self, stream: &FileStream) -> Result<Vec<String>, Trouble> {
+    fn begin(&mut self, stream: &FileStream, needed: &[String]) -> Result<Vec<String>, Trouble> {
         let header = match stream.header {
             Some(0) => return Ok(self.headless(stream)),
             Some(line) => {
@@ -124,7 +131,7 @@ impl Sheet {
                 let has_cells = self.cells.iter().any(|cell| cell.row == row);
                 has_cells.then_some(row).ok_or_else(|| bad(format!("row {line} is the header and has no cells")))?
             }
-            None => self.find_header().ok_or_else(|| {
+            None => self.find_header(needed).ok_or_else(|| {
                 bad("no header is found: no row near the top has a text in most of its cells; say where it is with `header`")
             })?,
         };
@@ -136,8 +143,7 @@ impl Sheet {
         self.at = self.cells.partition_point(|cell| cell.row <= header);
         let name = |column: u32| {
             let cell = cells.iter().find(|cell| cell.column == column);
-            // Names are often broken into lines to make columns narrow.
-            let name = cell.map(|cell| self.text(cell).split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default();
+            let name = cell.map(|cell| self.name(cell)).unwrap_or_default();
             if name.is_empty() { format!("column_{}", column - first + 1) } else { name }
         };
         Ok((first..end).map(name).collect())
@@ -149,8 +155,19 @@ impl Sheet {
         stream.columns.iter().map(|column| column.name.clone()).collect()
     }
 
-    /// The first row that is as wide as the table below it, nearly, and has texts in it: titles above a table fill fewer cells.
-    fn find_header(&self) -> Option<u32> {
+    /// The row that names every column that is needed; else the first one that is as wide as the table below it, nearly, and has
+    /// texts in it: titles above a table fill fewer cells.
+    fn find_header(&self, needed: &[String]) -> Option<u32> {
+        self.naming(needed).or_else(|| self.widest())
+    }
+
+    fn naming(&self, needed: &[String]) -> Option<u32> {
+        let mut rows = self.cells.chunk_by(|a, b| a.row == b.row).take(HEADER_WITHIN);
+        let names = |row: &&[Cell]| needed.iter().all(|wanted| row.iter().any(|cell| self.name(cell) == *wanted));
+        rows.find(|row| !needed.is_empty() && names(row)).and_then(|row| row.first()).map(|cell| cell.row)
+    }
+
+    fn widest(&self) -> Option<u32> {
         let mut rows: Vec<(u32, usize, usize)> = Vec::new();
         for cell in &self.cells {
             let is_text = usize::from(cell.kind == Kind::Text);
@@ -330,11 +347,14 @@ mod tests {
 
     #[test]
     fn a_header_is_the_first_row_that_is_as_wide_as_the_table_and_full_of_texts() {
-        assert_eq!(sheet(&[&["a", "b"], &["1", "2"]]).find_header(), Some(0));
-        assert_eq!(sheet(&[&["BÁO CÁO"], &["", "Quý I"], &["mã", "tên", "phí"], &["1", "An", "2"]]).find_header(), Some(2));
-        assert_eq!(sheet(&[&["năm", "", "", "2026"], &["mã", "tên", "phí", ""], &["1", "An", "2", ""]]).find_header(), Some(1));
-        assert_eq!(sheet(&[&["1", "2"], &["3", "4"]]).find_header(), None);
-        assert_eq!(sheet(&[&["mã"], &["1"]]).find_header(), Some(0));
-        assert_eq!(sheet(&[]).find_header(), None);
+        assert_eq!(sheet(&[&["a", "b"], &["1", "2"]]).find_header(&[]), Some(0));
+        assert_eq!(sheet(&[&["BÁO CÁO"], &["", "Quý I"], &["mã", "tên", "phí"], &["1", "An", "2"]]).find_header(&[]), Some(2));
+        assert_eq!(sheet(&[&["năm", "", "", "2026"], &["mã", "tên", "phí", ""], &["1", "An", "2", ""]]).find_header(&[]), Some(1));
+        assert_eq!(sheet(&[&["1", "2"], &["3", "4"]]).find_header(&[]), None);
+        assert_eq!(sheet(&[&["mã"], &["1"]]).find_header(&[]), Some(0));
+        assert_eq!(sheet(&[]).find_header(&[]), None);
+        let two_lines = sheet(&[&["người", "nơi ở", "phí"], &["mã", "số\nnhà", "đồng"], &["1", "2", "3"]]);
+        assert_eq!(two_lines.find_header(&[]), Some(0));
+        assert_eq!(two_lines.find_header(&["số nhà".to_owned(), "mã".to_owned()]), Some(1), "what is needed says more than how it looks");
     }
 }
