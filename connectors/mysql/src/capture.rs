@@ -62,7 +62,8 @@ pub(crate) async fn capture(source: &Mysql, from: Checkpoint, outlet: Outlet) ->
         None => locate(&prepared.server, &mut prepared.session, &mut position).await?,
     };
     source.note(&position);
-    let mark = if held.territories.values().any(|territory| territory.complete) { SnapshotMark::Incremental } else { SnapshotMark::Initial };
+    let mark =
+        if held.territories.values().any(|territory| territory.complete) { SnapshotMark::Incremental } else { SnapshotMark::Initial };
     let Some(streams) = prepared.announce(source, held, &position, &outlet).await? else { return Ok(()) };
     prepared.run(source, (position, located), streams, mark, outlet).await
 }

@@ -21,8 +21,6 @@ pub(crate) struct Table {
     pub(crate) rows: Option<u64>,
     pub(crate) bytes: Option<u64>,
     pub(crate) layout: Layout,
-    /// Whether its key is the primary one.
-    pub(crate) has_primary: bool,
     /// Whether each column may be null, and the remark on it.
     pub(crate) remarks: Vec<(bool, Option<String>)>,
 }
@@ -77,7 +75,9 @@ pub(crate) async fn table(session: &mut Session, stream: &StreamName) -> Result<
 pub(crate) fn missing(stream: &StreamName) -> SourceError {
     SourceError::new(ErrorKind::StreamBroken, "looking for the table")
         .because("it is not there, or the account may not read it")
-        .advise(format!("name it as the server does (database.table); GRANT SELECT ON {stream} TO the account; or take it out of the system"))
+        .advise(format!(
+            "name it as the server does (database.table); GRANT SELECT ON {stream} TO the account; or take it out of the system"
+        ))
         .of(stream.clone())
 }
 
@@ -125,7 +125,7 @@ fn build(row: &Row, columns: &[Row], keys: &[Row]) -> Option<Table> {
         Column { name: cell(row, 2), kind, source_type }
     };
     let described: Vec<Column> = columns.iter().map(column).collect();
-    let (identity, has_primary) = identity(keys);
+    let identity = identity(keys);
     let key = identity.iter().filter_map(|name| described.iter().position(|column| column.name == *name)).collect();
     let remark = |row: &Row| (cell(row, 8) != "NO", Some(cell(row, 9)).filter(|text| !text.is_empty()));
     Some(Table {
@@ -137,20 +137,18 @@ fn build(row: &Row, columns: &[Row], keys: &[Row]) -> Option<Table> {
         rows: number(4),
         bytes: number(5),
         layout: Layout { columns: described, key },
-        has_primary,
         remarks: columns.iter().map(remark).collect(),
     })
 }
 
 /// Columns of the primary key, or of the first unique one whose columns are never null.
-fn identity(keys: &[Row]) -> (Vec<String>, bool) {
+fn identity(keys: &[Row]) -> Vec<String> {
     let mut names = keys.iter().map(|row| cell(row, 2)).collect::<Vec<_>>();
     names.dedup();
     let nullable: BTreeSet<String> =
         keys.iter().filter(|row| cell(row, 4) == "YES" || !cell(row, 5).is_empty()).map(|row| cell(row, 2)).collect();
     let Some(name) = names.into_iter().find(|name| name == "PRIMARY" || !nullable.contains(name)) else {
-        return (Vec::new(), false);
+        return Vec::new();
     };
-    let columns = keys.iter().filter(|row| cell(row, 2) == name).map(|row| cell(row, 3)).collect();
-    (columns, name == "PRIMARY")
+    keys.iter().filter(|row| cell(row, 2) == name).map(|row| cell(row, 3)).collect()
 }

@@ -137,25 +137,21 @@ impl Charset {
                 text.extend_from_slice(decoded.as_bytes());
                 !had_errors
             }
-            Self::Utf16Big => wide(bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])), text) && bytes.len() % 2 == 0,
+            Self::Utf16Big => {
+                wide(bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])), text) && bytes.len().is_multiple_of(2)
+            }
             Self::Utf16Little => {
-                wide(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])), text) && bytes.len() % 2 == 0
+                wide(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])), text) && bytes.len().is_multiple_of(2)
             }
             Self::Utf32 => {
                 let letter = |four: &[u8]| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
-                bytes.chunks_exact(4).all(|four| letter(four).is_some_and(|letter| push(letter, text))) && bytes.len() % 4 == 0
+                bytes.chunks_exact(4).all(|four| letter(four).is_some_and(|letter| push(letter, text))) && bytes.len().is_multiple_of(4)
             }
         };
         if !is_whole {
             text.truncate(before);
         }
         is_whole
-    }
-
-    /// A whole text.
-    pub(crate) fn text(&self, bytes: &[u8]) -> Option<String> {
-        let mut text = Vec::with_capacity(bytes.len());
-        self.append(bytes, &mut text).then(|| String::from_utf8(text).ok()).flatten()
     }
 }
 
@@ -175,7 +171,10 @@ mod tests {
 
     #[test]
     fn wide_sets_are_read_and_half_a_letter_is_refused() {
-        let read = |name: &str, bytes: &[u8]| by_name(name).unwrap().text(bytes);
+        let read = |name: &str, bytes: &[u8]| {
+            let mut text = Vec::new();
+            by_name(name).unwrap().append(bytes, &mut text).then(|| String::from_utf8(text).unwrap())
+        };
         assert_eq!(read("gbk", &[0xd6, 0xd0, b'a']), Some("中a".to_owned()));
         assert_eq!(read("ucs2", &[0x1e, 0xc7]), Some("ệ".to_owned()));
         assert_eq!(read("utf16le", &[0x3d, 0xd8, 0x00, 0xde]), Some("😀".to_owned()));

@@ -186,7 +186,8 @@ fn gauges(files: &[(String, u64)], position: &LogPosition) -> Vec<SourceGauge> {
         let from = if *file == position.file { position.offset } else { 0 };
         if place(file, *size) > here { size.saturating_sub(from) } else { 0 }
     };
-    let kept = |(file, size): &(String, u64)| if place(file, *size) <= here { *size } else { size.saturating_sub(behind(&(file.clone(), *size))) };
+    let kept =
+        |(file, size): &(String, u64)| if place(file, *size) <= here { *size } else { size.saturating_sub(behind(&(file.clone(), *size))) };
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
     let gauge = |name, value: u64| SourceGauge { name, label: None, value: value as f64 };
     // What is kept before the position is how long the hub may still stay away, in bytes.
@@ -199,8 +200,7 @@ mod tests {
 
     #[test]
     fn lag_is_counted_over_the_files_after_the_position() {
-        let position =
-            LogPosition { server: String::new(), base: 0, file: "b.000002".into(), offset: 40, gtid: String::new(), open: None };
+        let position = LogPosition { server: String::new(), base: 0, file: "b.000002".into(), offset: 40, gtid: String::new(), open: None };
         let files = [("b.000001".to_owned(), 100), ("b.000002".to_owned(), 100), ("b.000003".to_owned(), 30)];
         let values: Vec<_> = gauges(&files, &position).into_iter().map(|gauge| (gauge.name, gauge.value)).collect();
         assert_eq!(values, [("lag_bytes", 90.0), ("log_kept_bytes", 140.0)]);

@@ -61,8 +61,10 @@ pub(crate) fn findings(table: &Table, charsets: &Charsets) -> Vec<Finding> {
         find(false, "key-not-comparable", message, None);
     }
     if !table.engine.eq_ignore_ascii_case("InnoDB") {
-        let message =
-            format!("{stream} is of engine {}, which has no views: rows that change while they are first read may be told twice", table.engine);
+        let message = format!(
+            "{stream} is of engine {}, which has no views: rows that change while they are first read may be told twice",
+            table.engine
+        );
         find(false, "engine-without-views", message, Some(format!("ALTER TABLE {stream} ENGINE = InnoDB")));
     }
     findings

@@ -9,11 +9,11 @@ use crate::catalog::{self, Table};
 use crate::charset::Charsets;
 use crate::connector::Mysql;
 use crate::discover::findings;
-use crate::kind::quoted;
+use crate::kind::{literal, quoted};
 use crate::server::{Flavor, Server, cell, variables};
 use crate::wire::{Session, WireError, code};
 
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 9] = [
     "log_bin",
     "binlog_format",
     "binlog_row_image",
@@ -23,9 +23,6 @@ const SETTINGS: [&str; 12] = [
     "expire_logs_days",
     "log_slave_updates",
     "gtid_mode",
-    "require_secure_transport",
-    "server_id",
-    "lower_case_table_names",
 ];
 /// A log that is kept for less than a day does not outlive a night without the hub.
 const DAY: u64 = 86_400;
@@ -97,7 +94,8 @@ fn log_settings(settings: &BTreeMap<String, String>, server: &Server, is_single:
         found.push(finding(false, "log-kept-short", message, "SET GLOBAL binlog_expire_logs_seconds = 604800"));
     }
     if !is_single && !is("log_slave_updates", "ON") {
-        let message = "log_slave_updates is off: what this server replicates is not in its log, so that it cannot take over, or be taken over from";
+        let message =
+            "log_slave_updates is off: what this server replicates is not in its log, so that it cannot take over, or be taken over from";
         found.push(finding(false, "no-replica-log", message, "start every server with log_slave_updates = ON"));
     }
     if server.flavor == Flavor::Mysql && !is("gtid_mode", "ON") {
@@ -124,7 +122,12 @@ async fn rights(source: &Mysql, server: &Server, session: &mut Session, found: &
     };
     if let Err(error) = server.log_files(session).await {
         let right = if server.flavor == Flavor::Maria { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
-        found.push(finding(true, "no-log-right", format!("{user} may not list the log: {error}"), format!("GRANT {right} ON *.* TO {user}")));
+        found.push(finding(
+            true,
+            "no-log-right",
+            format!("{user} may not list the log: {error}"),
+            format!("GRANT {right} ON *.* TO {user}"),
+        ));
     }
     // Asked for by another number, so that a run that follows now is not thrown out.
     let mut trying = server.session().await?;
@@ -136,12 +139,16 @@ async fn rights(source: &Mysql, server: &Server, session: &mut Session, found: &
             let message = format!("{user} may not read the log: {error}");
             found.push(finding(true, "no-replication-right", message, format!("GRANT REPLICATION SLAVE ON *.* TO {user}")));
         }
-        Err(error) => found.push(finding(true, "log-unreadable", format!("the log cannot be read: {error}"), "look into the server's error log")),
+        Err(error) => {
+            found.push(finding(true, "log-unreadable", format!("the log cannot be read: {error}"), "look into the server's error log"))
+        }
     }
     let grants = if server.flavor == Flavor::Mysql { session.query("SHOW GRANTS").await.unwrap_or_default() } else { Vec::new() };
     let may = |right: &str| grants.iter().any(|row| cell(row, 0).contains(right));
     if server.flavor == Flavor::Mysql && !may("RELOAD") && !may("FLUSH_TABLES") && !may("ALL PRIVILEGES") {
-        let message = format!("{user} may not hold commits for an instant: the snapshot waits until the log rests, and a transaction that is being committed then may be told twice");
+        let message = format!(
+            "{user} may not hold commits for an instant: the snapshot waits until the log rests, and a transaction that is being committed then may be told twice"
+        );
         found.push(finding(false, "no-reload-right", message, format!("GRANT RELOAD ON *.* TO {user}")));
     }
     filters(source, server, session, found).await
@@ -187,6 +194,7 @@ async fn streams(source: &Mysql, session: &mut Session, found: &mut Vec<Finding>
             continue;
         };
         found.extend(findings(table, &charsets));
+        found.extend(cascades(session, table).await);
         if let Err(error) = select_nothing(session, table).await {
             let message = format!("{} may not read {}: {error}", source.config.user, table.stream);
             let remedy = format!("GRANT SELECT ON {} TO {}", table.stream, source.config.user);
@@ -199,6 +207,26 @@ async fn streams(source: &Mysql, session: &mut Session, found: &mut Vec<Finding>
         }
     }
     Ok(())
+}
+
+/// What InnoDB changes by itself when a parent row goes is not in the log.
+async fn cascades(session: &mut Session, table: &Table) -> Option<Finding> {
+    let sql = format!(
+        "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = {} \
+         AND TABLE_NAME = {} AND (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL'))",
+        literal(&table.database),
+        literal(&table.name)
+    );
+    // Ignored: a server that does not tell its constraints is no worse than before.
+    let rows = session.query(&sql).await.unwrap_or_default();
+    let row = rows.first()?;
+    let message = format!(
+        "{} changes with {} by its foreign key {}: the server does not log such changes, so that they are not seen",
+        table.stream,
+        cell(row, 1),
+        cell(row, 0)
+    );
+    Some(finding(false, "foreign-key-cascade", message, "let the application or a trigger delete such rows, or compare with hub verify"))
 }
 
 async fn select_nothing(session: &mut Session, table: &Table) -> Result<(), WireError> {

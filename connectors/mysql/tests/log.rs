@@ -26,10 +26,13 @@ async fn a_changed_key_is_a_delete_and_a_create_that_belong_together() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_transaction_goes_on_in_its_midst_after_a_crash() {
-    let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int PRIMARY KEY, ten text)", &["hub.t", "hub.s"]).await;
+    let rig =
+        Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int PRIMARY KEY, ten text)", &["hub.t", "hub.s"]).await;
     let mut run = rig.run(&Checkpoint::empty()).await;
     run.until_following().await;
-    rig.sql("BEGIN; INSERT INTO t SELECT seq, 'x' FROM seq_1_to_1000; INSERT INTO s SELECT seq, 'y' FROM seq_1_to_1000; DELETE FROM t; COMMIT");
+    rig.sql(
+        "BEGIN; INSERT INTO t SELECT seq, 'x' FROM seq_1_to_1000; INSERT INTO s SELECT seq, 'y' FROM seq_1_to_1000; DELETE FROM t; COMMIT",
+    );
     let mut changes = Vec::new();
     // Every delivery is the last one before a crash.
     while changes.len() < 3_000 {
@@ -51,7 +54,8 @@ async fn a_large_transaction_goes_on_in_its_midst_after_a_crash() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_come_go_and_change_their_names_in_the_midst_of_the_log() {
     for metadata in ["FULL", "NO_LOG"] {
-        let rig = Rig::with("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"], &[&format!("--binlog-row-metadata={metadata}")]).await;
+        let rig =
+            Rig::with("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"], &[&format!("--binlog-row-metadata={metadata}")]).await;
         let mut run = rig.run(&Checkpoint::empty()).await;
         run.until_following().await;
         rig.sql("INSERT INTO t VALUES (1, 'a')");
@@ -76,8 +80,12 @@ async fn columns_come_go_and_change_their_names_in_the_midst_of_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_dropped_or_renamed_breaks_its_stream_alone() {
-    for ddl in ["DROP TABLE t", "RENAME TABLE t TO u", "ALTER TABLE t RENAME TO u", "CREATE OR REPLACE TABLE t (id int PRIMARY KEY, ten text)"] {
-        let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int PRIMARY KEY, ten text)", &["hub.t", "hub.s"]).await;
+    for ddl in
+        ["DROP TABLE t", "RENAME TABLE t TO u", "ALTER TABLE t RENAME TO u", "CREATE OR REPLACE TABLE t (id int PRIMARY KEY, ten text)"]
+    {
+        let rig =
+            Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int PRIMARY KEY, ten text)", &["hub.t", "hub.s"])
+                .await;
         let mut run = rig.run(&Checkpoint::empty()).await;
         run.until_following().await;
         rig.sql(&format!("INSERT INTO t VALUES (1, 'a'); {ddl}; INSERT INTO s VALUES (2, 'b')"));
@@ -108,7 +116,11 @@ async fn a_table_is_added_while_others_are_followed() {
     while !run.completed.contains(&"hub.s".to_owned()) || rows.len() < 20_000 {
         if round < 50 {
             round += 1;
-            rig.sql(&format!("UPDATE s SET ten = 'r{round}' WHERE id IN ({round}, {}); INSERT INTO s VALUES ({}, 'n')", 20_000 - round, 30_000 + round));
+            rig.sql(&format!(
+                "UPDATE s SET ten = 'r{round}' WHERE id IN ({round}, {}); INSERT INTO s VALUES ({}, 'n')",
+                20_000 - round,
+                30_000 + round
+            ));
         }
         for change in run.take_rows().await.into_iter().filter(|change| change.stream == "hub.s") {
             match change.op {
@@ -209,7 +221,9 @@ async fn rows_that_are_not_whole_or_only_a_statement_end_the_run_in_words() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compressed_events_are_rows_like_others() {
-    let rig = Rig::with("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"], &["--log-bin-compress=ON", "--log-bin-compress-min-len=10"]).await;
+    let rig =
+        Rig::with("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"], &["--log-bin-compress=ON", "--log-bin-compress-min-len=10"])
+            .await;
     let mut run = rig.run(&Checkpoint::empty()).await;
     run.until_following().await;
     rig.sql("INSERT INTO t VALUES (1, REPEAT('a', 300)); UPDATE t SET ten = REPEAT('b', 300); DELETE FROM t");

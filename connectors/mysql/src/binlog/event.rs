@@ -13,7 +13,6 @@ pub(crate) mod kind {
     pub(crate) const UPDATE_V1: u8 = 24;
     pub(crate) const DELETE_V1: u8 = 25;
     pub(crate) const INCIDENT: u8 = 26;
-    pub(crate) const HEARTBEAT: u8 = 27;
     pub(crate) const WRITE: u8 = 30;
     pub(crate) const UPDATE: u8 = 31;
     pub(crate) const DELETE: u8 = 32;
@@ -22,13 +21,11 @@ pub(crate) mod kind {
     pub(crate) const XA_PREPARE: u8 = 38;
     pub(crate) const PARTIAL_UPDATE: u8 = 39;
     pub(crate) const PAYLOAD: u8 = 40;
-    pub(crate) const HEARTBEAT_V2: u8 = 41;
     pub(crate) const GTID_TAGGED: u8 = 42;
     pub(crate) const MARIA_GTID: u8 = 162;
     pub(crate) const QUERY_PACKED: u8 = 165;
     pub(crate) const WRITE_PACKED_V1: u8 = 166;
     pub(crate) const UPDATE_PACKED_V1: u8 = 167;
-    pub(crate) const DELETE_PACKED_V1: u8 = 168;
     pub(crate) const WRITE_PACKED: u8 = 169;
     pub(crate) const UPDATE_PACKED: u8 = 170;
     pub(crate) const DELETE_PACKED: u8 = 171;

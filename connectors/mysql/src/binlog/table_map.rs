@@ -173,6 +173,8 @@ impl LogColumn {
             _ => false,
         };
         let digits = self.meta as u8;
+        // The old forms with a fraction are as long as their digits say, which the log does not.
+        let has_fraction = column.source_type.contains('(');
         let is_text = matches!(
             self.tag,
             tag::VARCHAR | tag::VAR_STRING | tag::STRING | tag::TINY_BLOB | tag::MEDIUM_BLOB | tag::LONG_BLOB | tag::BLOB
@@ -188,11 +190,11 @@ impl LogColumn {
             (Kind::Bit { bits }, tag::BIT) if self.meta == u16::from(*bits) => Form::Bits,
             (Kind::Date, tag::DATE | tag::NEWDATE) => Form::DatePacked,
             (Kind::Time, tag::TIME2) => Form::TimePacked { digits },
-            (Kind::Time, tag::TIME) => Form::TimeOld,
+            (Kind::Time, tag::TIME) if !has_fraction => Form::TimeOld,
             (Kind::DateTime, tag::DATETIME2) => Form::DateTimePacked { digits },
-            (Kind::DateTime, tag::DATETIME) => Form::DateTimeOld,
+            (Kind::DateTime, tag::DATETIME) if !has_fraction => Form::DateTimeOld,
             (Kind::Timestamp, tag::TIMESTAMP2) => Form::TimestampPacked { digits },
-            (Kind::Timestamp, tag::TIMESTAMP) => Form::TimestampOld,
+            (Kind::Timestamp, tag::TIMESTAMP) if !has_fraction => Form::TimestampOld,
             (Kind::Year, tag::YEAR) => Form::YearByte,
             (Kind::Enum { .. }, tag::ENUM) => Form::Index,
             (Kind::Set { .. }, tag::SET) => Form::Labels,

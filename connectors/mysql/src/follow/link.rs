@@ -121,10 +121,8 @@ async fn ask(server: &Server, session: &mut Session, reader: u32, heartbeat: Dur
 /// The server no longer has what comes next.
 fn lost(position: &LogPosition, why: String) -> SourceError {
     let place = if position.file.is_empty() { String::new() } else { format!(" {} {}", position.file, position.offset) };
-    SourceError::new(ErrorKind::PositionLost, format!("going on in the log after{place} (GTID {:?})", position.gtid))
-        .because(why)
-        .advise(
-            "read the system anew (hub run --resnapshot); keep the log longer (binlog_expire_logs_seconds) than the hub may be away; \
+    SourceError::new(ErrorKind::PositionLost, format!("going on in the log after{place} (GTID {:?})", position.gtid)).because(why).advise(
+        "read the system anew (hub run --resnapshot); keep the log longer (binlog_expire_logs_seconds) than the hub may be away; \
              where another server took over, it must have log_slave_updates and every transaction of the first",
-        )
+    )
 }

@@ -9,8 +9,8 @@ use hub_sdk::{BatchLimits, ErrorKind, SourceError};
 use super::position::{LogPosition, Open};
 use super::stream::{Place, Stream, Told};
 use crate::binlog::{
-    Change, Event, Gtids, Header, MariaGtid, MysqlGtid, Payload, Query, Rotate, RowsHead, Statement, TableMap, Walk, kind, understand,
-    checksum_bytes, unpack_query, unpack_rows,
+    Change, Event, Gtids, Header, MariaGtid, MysqlGtid, Payload, Query, Rotate, RowsHead, Statement, TableMap, Walk, checksum_bytes, kind,
+    understand, unpack_query, unpack_rows,
 };
 use crate::decode::{Form, Grid};
 use crate::server::LogPlace;
@@ -129,9 +129,15 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(streams: Vec<Stream>, land: Arc<Land>, limits: BatchLimits, position: LogPosition, gtids: Option<Gtids>, tail: usize) -> Self {
-        let by_name =
-            streams.iter().enumerate().map(|(index, stream)| ((stream.database.clone(), stream.table.clone()), index)).collect();
+    pub(super) fn new(
+        streams: Vec<Stream>,
+        land: Arc<Land>,
+        limits: BatchLimits,
+        position: LogPosition,
+        gtids: Option<Gtids>,
+        tail: usize,
+    ) -> Self {
+        let by_name = streams.iter().enumerate().map(|(index, stream)| ((stream.database.clone(), stream.table.clone()), index)).collect();
         Self {
             streams,
             by_name,
@@ -173,7 +179,12 @@ impl State {
             Some(open) if open.ordinal > 0 => Some(Open {
                 place: open.place,
                 gtid: open.id.map(Id::text).unwrap_or_default(),
-                told: self.streams.iter().zip(&open.told).map(|(stream, told)| (stream.name.to_string(), *told)).collect::<BTreeMap<_, _>>(),
+                told: self
+                    .streams
+                    .iter()
+                    .zip(&open.told)
+                    .map(|(stream, told)| (stream.name.to_string(), *told))
+                    .collect::<BTreeMap<_, _>>(),
             }),
             _ => self.half_told.clone(),
         };
@@ -218,7 +229,9 @@ impl State {
             kind::ROTATE => self.file = Rotate::parse(event.body)?.file,
             // Numbers of tables begin anew with each file's head.
             kind::FORMAT => self.tables.clear(),
-            kind::PARTIAL_UPDATE => return Err(partial("binlog_row_value_options is PARTIAL_JSON", "SET GLOBAL binlog_row_value_options = ''").into()),
+            kind::PARTIAL_UPDATE => {
+                return Err(partial("binlog_row_value_options is PARTIAL_JSON", "SET GLOBAL binlog_row_value_options = ''").into());
+            }
             kind::GTID_TAGGED => {
                 return Err(SourceError::new(ErrorKind::NotPrepared, "reading the log")
                     .because("its GTIDs have tags, which the hub does not read")
@@ -323,7 +336,8 @@ impl State {
         if open.is_prepared {
             return Err(prepared(stream).into());
         }
-        if !is_whole(head.present, head.columns) || !is_whole(head.present_after, head.columns) || head.columns != mapped.map.columns.len() {
+        if !is_whole(head.present, head.columns) || !is_whole(head.present_after, head.columns) || head.columns != mapped.map.columns.len()
+        {
             return Err(partial("binlog_row_image is not FULL", "SET GLOBAL binlog_row_image = FULL").of(stream.name.clone()).into());
         }
         let stance = self.land.stance(index, open.place);

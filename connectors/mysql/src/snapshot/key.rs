@@ -139,11 +139,8 @@ mod tests {
 
     #[test]
     fn rows_between_two_keys_are_asked_for_in_a_way_that_an_index_serves() {
-        let column = |name: &str| Column {
-            name: name.to_owned(),
-            kind: Kind::Int { bytes: 4, unsigned: false },
-            source_type: "int".to_owned(),
-        };
+        let column =
+            |name: &str| Column { name: name.to_owned(), kind: Kind::Int { bytes: 4, unsigned: false }, source_type: "int".to_owned() };
         let layout = Layout { columns: vec![column("a"), column("b")], key: vec![0, 1] };
         let sql = condition(&layout, Some(&vec![number(1), number(2)]), Some(&vec![number(9)])).unwrap();
         assert_eq!(sql, "`a` >= 1 AND ((`a` > 1) OR (`a` = 1 AND `b` > 2)) AND `a` <= 9");

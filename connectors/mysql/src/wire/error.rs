@@ -49,8 +49,6 @@ pub(crate) mod code {
     pub(crate) const PRIVILEGE_MISSING: u16 = 1227;
     /// The host may not log in.
     pub(crate) const HOST_REFUSED: u16 = 1130;
-    /// Too many connections.
-    pub(crate) const TOO_MANY: u16 = 1040;
     /// The table is not there.
     pub(crate) const NO_TABLE: u16 = 1146;
     /// The table was changed after the view was opened.

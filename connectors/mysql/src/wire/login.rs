@@ -27,14 +27,16 @@ const CLEAR: &str = "mysql_clear_password";
 
 /// What the server says of itself first.
 struct Greeting {
-    version: String,
     capabilities: u32,
     nonce: Vec<u8>,
     plugin: String,
 }
 
-/// Logs in; gives the server's version.
-pub(crate) async fn login(channel: &mut Channel, address: &Address) -> Result<String, WireError> {
+/// Logs in.
+///
+/// # Errors
+/// The server is out of reach, too old, or refuses the account.
+pub(crate) async fn login(channel: &mut Channel, address: &Address) -> Result<(), WireError> {
     let packet = channel.packet().await?;
     let greeting = greeting(channel.bytes(packet))?;
     if greeting.capabilities & (PROTOCOL_41 | PLUGIN_AUTH | NO_EOF) != PROTOCOL_41 | PLUGIN_AUTH | NO_EOF {
@@ -65,8 +67,7 @@ pub(crate) async fn login(channel: &mut Channel, address: &Address) -> Result<St
     push_text(&mut attributes, b"provincial-data-hub");
     push_text(&mut answer, &attributes);
     channel.send(&answer).await?;
-    converse(channel, address, greeting.plugin).await?;
-    Ok(greeting.version)
+    converse(channel, address, greeting.plugin).await
 }
 
 /// Answers what the server asks until it lets the account in.
@@ -104,7 +105,7 @@ fn greeting(packet: &[u8]) -> Result<Greeting, WireError> {
     if bytes.u8()? != 10 {
         return Err(WireError::Protocol("its greeting is of another protocol"));
     }
-    let version = String::from_utf8_lossy(bytes.until_zero()?).into_owned();
+    bytes.until_zero()?;
     bytes.take(4)?;
     let mut nonce = bytes.take(8)?.to_vec();
     bytes.take(1)?;
@@ -115,7 +116,7 @@ fn greeting(packet: &[u8]) -> Result<Greeting, WireError> {
     bytes.take(10)?;
     nonce.extend_from_slice(trimmed(bytes.take(length.saturating_sub(8).max(13).min(bytes.rest().len()))?));
     let plugin = bytes.until_zero().map_or_else(|_| NATIVE.to_owned(), |name| String::from_utf8_lossy(name).into_owned());
-    Ok(Greeting { version, capabilities, nonce, plugin })
+    Ok(Greeting { capabilities, nonce, plugin })
 }
 
 fn opening(capabilities: u32) -> Vec<u8> {

@@ -42,8 +42,6 @@ pub(crate) enum Step {
 /// A logged-in connection.
 pub(crate) struct Session {
     pub(crate) channel: Channel,
-    /// The server's version as it tells it.
-    pub(crate) version: String,
     /// The prepared statement whose rows are being read.
     statement: Option<u32>,
 }
@@ -54,8 +52,8 @@ impl Session {
             let socket = TcpStream::connect((address.host.as_str(), address.port)).await?;
             socket.set_nodelay(true)?;
             let mut channel = Channel::new(socket, address.patience);
-            let version = login(&mut channel, address).await?;
-            Ok(Self { channel, version, statement: None })
+            login(&mut channel, address).await?;
+            Ok(Self { channel, statement: None })
         };
         let late = |_| WireError::Silent(address.connect.as_secs());
         tokio::time::timeout(address.connect, opening).await.map_err(late)?

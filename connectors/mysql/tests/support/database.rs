@@ -95,7 +95,11 @@ impl Database {
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=1"]);
         command.args(["--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-image=FULL", "--max-allowed-packet=256M"]);
         command.args(["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--skip-slave-start"]);
-        command.args([format!("--datadir={}", self.data()), format!("--port={}", self.port), format!("--tmpdir={}", self.folder.display())]);
+        command.args([
+            format!("--datadir={}", self.data()),
+            format!("--port={}", self.port),
+            format!("--tmpdir={}", self.folder.display()),
+        ]);
         command.args([format!("--socket={}", self.socket().display()), format!("--pid-file={}", self.folder.join("pid").display())]);
         command.args(&self.settings);
         self.server = Some(command.spawn().unwrap());
