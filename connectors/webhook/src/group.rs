@@ -77,7 +77,7 @@ impl Stream {
         let is_full = new > 0 && self.known.names().len() + self.new.len() + new > MOST_COLUMNS;
         if is_full {
             let message = format!("the row brings {new} columns more than the {MOST_COLUMNS} that a stream may have");
-            fault.get_or_insert(Fault { column: None, code: "too-many-columns", message });
+            fault.get_or_insert(Fault { code: "too-many-columns", message });
         }
         for (name, value) in cells {
             let place = match name {
@@ -96,9 +96,9 @@ impl Stream {
         }
         self.text.end_row();
         let is_good = fault.is_none();
-        if let Some(Fault { column, code, message }) = fault {
+        if let Some(Fault { code, message }) = fault {
             let row = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
-            self.faults.push(RowFault { row, column, code, message });
+            self.faults.push(RowFault { row, column: None, code, message });
         }
         self.ops.push(row.op);
         self.ordinals.push(ordinal);

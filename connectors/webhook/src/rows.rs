@@ -1,7 +1,6 @@
 //! The rows of one body, compact, until their group takes them over column by column.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use hub_sdk::model::Op;
 use hub_sdk::records::Fields;
@@ -62,10 +61,10 @@ struct Cell {
     text: Option<(u32, u32)>,
 }
 
-/// What is wrong with one row.
+/// What is wrong with one row. It names no column: the hub publishes a row all the same whose faulty column nobody maps, and
+/// these make the row itself unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) column: Option<Arc<str>>,
     pub(crate) code: &'static str,
     pub(crate) message: String,
 }
@@ -143,18 +142,17 @@ impl Rows {
 /// What is asked of every row of a stream.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    key: Vec<Arc<str>>,
+    key: Vec<String>,
     op: Option<Ops>,
     /// Columns that make a row's key of repetition.
-    fields: Vec<Arc<str>>,
+    fields: Vec<String>,
     max_rows: usize,
 }
 
 impl Rules {
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
-        let names = |names: &[String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
-        let fields = endpoint.idempotency.as_ref().map(|idempotency| names(&idempotency.fields)).unwrap_or_default();
-        Self { key: names(&endpoint.key), op: endpoint.op.clone(), fields, max_rows: endpoint.max_rows }
+        let fields = endpoint.idempotency.as_ref().map(|idempotency| idempotency.fields.clone()).unwrap_or_default();
+        Self { key: endpoint.key.clone(), op: endpoint.op.clone(), fields, max_rows: endpoint.max_rows }
     }
 
     fn judge(&self, fields: &Fields) -> (Op, Option<Digest>, Option<Fault>) {
@@ -162,7 +160,7 @@ impl Rules {
         let mut fault = None;
         if let Some(missing) = self.key.iter().find(|name| value(name).is_none()) {
             let message = format!("the row has no {missing}, which is part of its key");
-            fault = Some(Fault { column: Some(Arc::clone(missing)), code: "key-missing", message });
+            fault = Some(Fault { code: "key-missing", message });
         }
         let op = match &self.op {
             None => Op::Create,
@@ -170,7 +168,7 @@ impl Rules {
                 Some(op) => op,
                 None => {
                     let message = format!("{} says none of the operations that are configured", ops.field);
-                    fault.get_or_insert(Fault { column: Some(ops.field.as_str().into()), code: "op-unknown", message });
+                    fault.get_or_insert(Fault { code: "op-unknown", message });
                     Op::Create
                 }
             },
@@ -181,7 +179,7 @@ impl Rules {
         let parts: Vec<&[u8]> = self.fields.iter().map_while(|name| value(name).map(str::as_bytes)).collect();
         if let Some(missing) = self.fields.get(parts.len()) {
             let message = format!("the row has no {missing}, by which repeated rows are known");
-            fault.get_or_insert(Fault { column: Some(Arc::clone(missing)), code: "idempotency-missing", message });
+            fault.get_or_insert(Fault { code: "idempotency-missing", message });
             return (op, None, fault);
         }
         (op, Some(digest(parts)), fault)

@@ -26,10 +26,18 @@ const BIND_WITHIN: Duration = Duration::from_secs(10);
 /// What a connection beyond the most is told.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Connections of a connector. Dropped with it, they end at once.
+/// Connections of a connector. When it is dropped, nobody is left who could answer 200 later: each request is answered with what
+/// is known, and each connection ends by itself.
 #[derive(Default)]
 pub(crate) struct Connections {
     tasks: Mutex<JoinSet<()>>,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // Ending them here would cut off the answers to what has just become durable.
+        self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).detach_all();
+    }
 }
 
 impl Connections {

@@ -67,9 +67,14 @@ async fn a_commit_that_is_told_after_the_capture_ended_is_answered_200() {
     let mut run = Stand::run_of(&connector, &Checkpoint::empty()).await;
     let posted = stand.post(&[], r#"{"a":1}"#);
     let delivery = run.next().await.unwrap();
+    let unanswered = stand.post(&[], r#"{"a":2}"#);
+    let _never_committed = run.next().await.unwrap();
     run.shut().await;
     connector.acknowledge(&delivery.checkpoint);
+    // Nobody can commit any more: who waits is told so, and who was answered just now gets the answer.
+    drop(connector);
     assert_eq!(answer(posted).await.status, 200);
+    assert_eq!(answer(unanswered).await.status, 503);
 }
 
 #[tokio::test]

@@ -39,11 +39,11 @@ fn take(fields: &Fields, builder: &mut Builder<'_>) {
     let wrong = match missing {
         Some(missing) => {
             let message = format!("the event has no {missing}, which every CloudEvent has");
-            Some(Fault { column: Some((*missing).into()), code: "event-incomplete", message })
+            Some(Fault { code: "event-incomplete", message })
         }
         None if value("specversion") != Some("1.0") => {
             let message = "the event is of another version of CloudEvents than 1.0".to_owned();
-            Some(Fault { column: Some("specversion".into()), code: "event-version", message })
+            Some(Fault { code: "event-version", message })
         }
         None => None,
     };
