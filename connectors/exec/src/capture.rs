@@ -169,6 +169,12 @@ impl Capture {
     /// A run has read a stream to its end: what it has not seen is gone, and a first run has told all there is.
     async fn complete(&mut self, place: usize) -> Result<(), Ended> {
         let stream = &mut self.streams.all[place];
+        if stream.records() < stream.plan.at_least {
+            let why = format!("it has shown {} rows, fewer than `at_least`, {}", stream.records(), stream.plan.at_least);
+            let error = SourceError::new(ErrorKind::NotPrepared, format!("reading a stream whole by {}", self.source.program()));
+            let advice = "look whether the source shows all; lower `at_least` where it does";
+            return Err(error.because(why).advise(advice).of(stream.plan.name.clone()).into());
+        }
         let absent = stream.absent();
         for keys in absent.chunks(self.context.limits.rows.max(1)) {
             let mut checkpoint = Checkpoint::empty();
@@ -210,7 +216,7 @@ fn expected(source: &Source, from: &Checkpoint) -> Result<serde_json::Value, Sou
 /// What the checkpoint holds of streams that are not asked for, or were read in another way: it is taken out of all three.
 fn forgotten(plans: &[Plan], kept: &mut Checkpoint, states: &mut States) -> Checkpoint {
     let mut gone = Checkpoint::empty();
-    let stays = |plan: &&Plan| Before::of(kept, &plan.name).is_some_and(|before| before.fits(plan.wanted.mode));
+    let stays = |plan: &&Plan| Before::of(kept, &plan.name).is_some_and(|before| before.fits(&plan.wanted));
     let staying: Vec<String> = plans.iter().filter(stays).map(|plan| plan.name.to_string()).collect();
     for name in states.names() {
         if !staying.contains(&name) {

@@ -93,6 +93,10 @@ pub struct ExecStream {
     /// A column that is filled where a row is deleted. `_ab_cdc_deleted_at` and `_sdc_deleted_at` are known.
     #[serde(default)]
     pub deleted_at: Option<String>,
+    /// `whole`: a run that shows fewer records than this has failed, and deletes nothing. For lists that a source may give empty
+    /// by mistake.
+    #[serde(default)]
+    pub at_least: u64,
 }
 
 /// What the child speaks.
@@ -216,6 +220,8 @@ impl ExecConfig {
             let place = |field: &str| format!("/streams/{}/{field}", escaped(name));
             fault(stream.mode == Mode::Log && !is_singer, &place("mode"), "`log` is for `protocol: singer`; write `changes`");
             fault(stream.mode != Mode::Changes && stream.cursor.is_some(), &place("cursor"), "is for `mode: changes` alone");
+            let is_whole = stream.mode == Mode::Whole;
+            fault(!is_whole && stream.at_least > 0, &place("at_least"), "is for `mode: whole` alone");
             fault(stream.key.iter().any(String::is_empty), &place("key"), "has an empty name");
         }
         faults
@@ -277,7 +283,7 @@ mod tests {
             "protocol": "airbyte", "command": ["source faker"], "every_s": 0, "memory_mib": 1, "run_within_s": 0,
             "line_mib": 0, "stderr_lines": 1000, "catalog_argument": "catalog",
             "config": {"user": "a", "password": "b"}, "secrets": {"password": "x", "/password": "y"}, "env": {"A=B": "z"},
-            "streams": {"a/b": {"mode": "log"}, "c": {"cursor": "d", "key": [""]}},
+            "streams": {"a/b": {"mode": "log", "at_least": 1}, "c": {"cursor": "d", "key": [""]}},
         }));
         let pointers: Vec<_> = all.faults().into_iter().map(|fault| fault.pointer).collect();
         assert_eq!(
@@ -294,6 +300,7 @@ mod tests {
                 "/secrets/password",
                 "/env/A=B",
                 "/streams/a~1b/mode",
+                "/streams/a~1b/at_least",
                 "/streams/c/cursor",
                 "/streams/c/key",
             ]

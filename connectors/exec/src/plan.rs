@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) left_out: Vec<String>,
     /// Columns that are filled where a row is deleted.
     pub(crate) deleted_at: Vec<String>,
+    /// Records below which a run that reads it whole has failed.
+    pub(crate) at_least: u64,
     /// What is worth knowing.
     pub(crate) findings: Vec<Finding>,
 }
@@ -81,6 +83,7 @@ pub(crate) fn plan(config: &ExecConfig, offered: &[Offered], request: &StreamReq
         columns: shapes,
         left_out: stream.left_out.clone(),
         deleted_at,
+        at_least: said.at_least,
         findings,
     })
 }

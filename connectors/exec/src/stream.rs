@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use arrow::error::ArrowError;
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, RowFault, StreamName};
 use hub_sdk::{Digest, Known, Look, Looks, Noted, join_key, key_rows};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
+use crate::catalog::Wanted;
 use crate::config::Mode;
 use crate::plan::Plan;
 use crate::rows::{Fault, Rows};
@@ -57,7 +58,7 @@ pub(crate) struct Stream {
 
 /// What a checkpoint says of how a stream was read.
 pub(crate) struct Before {
-    mode: String,
+    how: Value,
     is_complete: bool,
 }
 
@@ -66,12 +67,14 @@ fn partition(stream: &StreamName) -> String {
     format!("read/{stream}")
 }
 
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
+/// In which way a stream is read: in another one nothing that is known of it is of use.
+fn how(wanted: &Wanted) -> Value {
+    let mode = match wanted.mode {
         Mode::Whole => "whole",
         Mode::Changes => "changes",
         Mode::Log => "log",
-    }
+    };
+    json!({"mode": mode, "key": wanted.key})
 }
 
 impl Before {
@@ -79,12 +82,12 @@ impl Before {
     pub(crate) fn of(from: &Checkpoint, stream: &StreamName) -> Option<Self> {
         let position = from.get(&partition(stream))?;
         let is_complete = position["complete"].as_bool().unwrap_or(false);
-        Some(Self { mode: position["mode"].as_str().unwrap_or_default().to_owned(), is_complete })
+        Some(Self { how: position["how"].clone(), is_complete })
     }
 
     /// Whether it was read in the same way.
-    pub(crate) fn fits(&self, mode: Mode) -> bool {
-        self.mode == mode_name(mode)
+    pub(crate) fn fits(&self, wanted: &Wanted) -> bool {
+        self.how == how(wanted)
     }
 }
 
@@ -337,8 +340,10 @@ impl Stream {
         Ok(self.looks.begin().batch(&self.plan.name, Vec::new(), rows.slice(0, 0), false))
     }
 
-    /// Keys that a run which has read all of it has not seen. Nothing of a stream that is followed.
-    pub(crate) fn absent(&self) -> Vec<Box<str>> {
+    /// Keys that a run which has read all of it has not seen, and is over by that. Nothing of a stream that is followed.
+    pub(crate) fn absent(&mut self) -> Vec<Box<str>> {
+        // Needed between two rows of one run alone.
+        self.run.seen = HashMap::new();
         match &self.memory {
             Memory::Known(known) => known.absent(),
             Memory::Window(_) | Memory::Nothing => Vec::new(),
@@ -362,8 +367,7 @@ impl Stream {
             Memory::Nothing => {}
         }
         self.looks.save(checkpoint);
-        let mode = mode_name(self.plan.wanted.mode);
-        checkpoint.set(partition(&self.plan.name), serde_json::json!({"mode": mode, "complete": self.is_complete}));
+        checkpoint.set(partition(&self.plan.name), json!({"how": how(&self.plan.wanted), "complete": self.is_complete}));
     }
 }
 
@@ -375,5 +379,5 @@ fn hash(text: &str) -> u64 {
 
 /// What a checkpoint remembers of the source itself: a state is of use to no other program.
 pub(crate) fn identity(protocol: &str, program: &str) -> Value {
-    serde_json::json!({"protocol": protocol, "program": program})
+    json!({"protocol": protocol, "program": program})
 }

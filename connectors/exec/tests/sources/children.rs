@@ -1,7 +1,4 @@
 //! Children that eat, hang, babble, tear and leave others behind: what becomes of them, and that nothing of them stays.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-mod support;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,9 +6,9 @@ use std::time::{Duration, Instant};
 use hub_sdk::{Connector, ErrorKind};
 use serde_json::{Value, json};
 
-use support::desk::Desk;
-use support::fake::FakeAirbyte;
-use support::processes_with;
+use crate::support::desk::Desk;
+use crate::support::fake::FakeAirbyte;
+use crate::support::processes_with;
 
 /// Settings under which a run ends soon.
 fn config(fake: &FakeAirbyte, how: &str) -> Value {
@@ -156,7 +153,7 @@ async fn helper_that_is_killed() {
 async fn a_child_ends_with_a_hub_that_is_killed_and_the_next_hub_removes_its_folder() {
     let fake = FakeAirbyte::persons();
     let mut hub = Command::new(std::env::current_exe().unwrap());
-    hub.args(["--exact", "helper_that_is_killed"]).env("EXEC_HELPER", config(&fake, "ignore-term").to_string());
+    hub.args(["--exact", "children::helper_that_is_killed"]).env("EXEC_HELPER", config(&fake, "ignore-term").to_string());
     let mut hub = hub.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pids = pids(&fake).await;
     assert!(lives(pids[0]));

@@ -1,16 +1,13 @@
 //! Real sources from PyPI: Airbyte's faker and its runner of manifests, and two taps of PostgreSQL.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-mod support;
 
 use hub_sdk::model::StreamName;
 use hub_sdk::{Connector, ErrorKind};
 use serde_json::{Value, json};
 
-use support::api::{FakeApi, TOKEN};
-use support::desk::Desk;
-use support::postgres::{PASSWORD, Postgres};
-use support::{Scratch, source};
+use crate::support::api::{FakeApi, TOKEN};
+use crate::support::desk::Desk;
+use crate::support::postgres::{PASSWORD, Postgres};
+use crate::support::{Scratch, source};
 
 fn faker(scratch: &Scratch) -> Value {
     json!({

@@ -1,14 +1,11 @@
 //! Streams over runs: whole and followed ones, states of every form, faults, streams that come and go.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test should stop at once")]
-
-mod support;
 
 use hub_sdk::model::StreamName;
 use hub_sdk::{Connector, ErrorKind};
 use serde_json::{Value, json};
 
-use support::desk::Desk;
-use support::fake::FakeAirbyte;
+use crate::support::desk::Desk;
+use crate::support::fake::FakeAirbyte;
 
 fn person(id: i64, name: &str) -> Value {
     json!({"id": id, "name": name})
@@ -34,6 +31,24 @@ async fn a_whole_stream_tells_what_differs_and_deletes_what_is_absent() {
     fake.delete("nguoi", &[1]);
     let mut run = desk.run().await;
     assert_eq!(desk.changes(&mut run, 1).await, ["nguoi d 1|∅"], "nothing is told again after a restart");
+    run.shut().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_suddenly_short_deletes_nothing() {
+    let mut fake = FakeAirbyte::persons();
+    fake.put("nguoi", [person(1, "An"), person(2, "Bình")]);
+    let mut desk = Desk::new(fake.config(), &["nguoi"]);
+    desk.config["streams"] = json!({"nguoi": {"at_least": 2}});
+    let mut run = desk.run().await;
+    desk.snapshot(&mut run).await;
+    fake.delete("nguoi", &[1, 2]);
+    let error = run.failure().await;
+    assert_eq!(error.kind(), ErrorKind::NotPrepared, "{}", error.report());
+    assert!(error.report().contains("it has shown 0 rows, fewer than `at_least`, 2"), "{}", error.report());
+    fake.put("nguoi", [person(1, "An"), person(3, "Chi")]);
+    let mut run = desk.run().await;
+    assert_eq!(desk.changes(&mut run, 2).await, ["nguoi c 3|Chi", "nguoi d 2|∅"]);
     run.shut().await;
 }
 
@@ -143,7 +158,7 @@ async fn a_stream_comes_beside_the_others_and_goes_with_what_was_held_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_whose_mode_changes_is_read_anew() {
+async fn a_stream_whose_mode_or_key_changes_is_read_anew() {
     let mut fake = FakeAirbyte::persons();
     fake.put("nguoi", [person(1, "An")]);
     let mut desk = Desk::new(fake.config(), &["nguoi"]);
@@ -155,6 +170,11 @@ async fn a_stream_whose_mode_changes_is_read_anew() {
     let mut run = desk.run().await;
     assert_eq!(desk.snapshot(&mut run).await, ["nguoi r 1|An"]);
     assert!(desk.partitions().iter().all(|partition| !partition.starts_with("known/")), "{:?}", desk.partitions());
+    run.kill().await;
+    desk.config["streams"] = json!({"nguoi": {"mode": "changes", "key": ["name"]}});
+    desk.completed.clear();
+    let mut run = desk.run().await;
+    assert_eq!(desk.snapshot(&mut run).await, ["nguoi r 1|An"]);
     run.shut().await;
 }
 
