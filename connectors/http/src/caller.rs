@@ -43,6 +43,16 @@ pub(crate) struct Ask<'a> {
     /// The address of a further page.
     pub(crate) next: Option<&'a Url>,
     pub(crate) budget: Budget,
+    pub(crate) stumble: Stumble,
+}
+
+/// What the status 500 is, when it does not go away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stumble {
+    /// An answer about this key: a SOAP fault, or something that the service stumbles over.
+    IsAnAnswer,
+    /// A failure.
+    IsAFailure,
 }
 
 /// What an answer means for the exchange; what it says is the asker's business.
@@ -85,7 +95,7 @@ impl Caller {
         Ok(Self { config, base, site, client, keeper })
     }
 
-    /// Asks until there is an answer, or enough was tried. Answers of every status but 401, 403, 408, 429 and 502 to 504 are handed over.
+    /// Asks until there is an answer, or enough was tried. Answers of every status but 401, 403, 408, 429 and 5xx are handed over.
     pub(crate) async fn ask(&self, ask: &Ask<'_>, trail: &Trail) -> Result<Answer, SourceError> {
         let doing = format!("asking {}", self.place(ask.request));
         let (mut failed, mut has_renewed, mut first) = (0, false, None);
@@ -114,7 +124,7 @@ impl Caller {
             };
             failed += 1;
             if failed >= self.config.retry.attempts.max(1) {
-                return last.end(&doing, failed).map_err(|error| match error.kind() {
+                return last.end(&doing, failed, ask.stumble).map_err(|error| match error.kind() {
                     ErrorKind::Unreachable if self.site.others_answered(ask.stream, began) => alone(&doing, &error),
                     _ => error,
                 });
@@ -345,11 +355,10 @@ impl Last {
         matches!(self, Self::Answered(_, ErrorKind::Throttled))
     }
 
-    fn end(self, doing: &str, attempts: u32) -> Result<Answer, SourceError> {
+    fn end(self, doing: &str, attempts: u32, stumble: Stumble) -> Result<Answer, SourceError> {
         match self {
             Self::Failed(error) => Err(error),
-            // What a service says with 500 may be its answer: a SOAP fault, or a key that it stumbles over.
-            Self::Answered(answer, _) if answer.status == StatusCode::INTERNAL_SERVER_ERROR => Ok(answer),
+            Self::Answered(answer, _) if answer.status == StatusCode::INTERNAL_SERVER_ERROR && stumble == Stumble::IsAnAnswer => Ok(answer),
             Self::Answered(answer, kind) => {
                 Err(SourceError::new(kind, doing).because(format!("the service answered {} {attempts} times", answer.status)))
             }

@@ -137,12 +137,12 @@ pub(crate) fn counter(stream: &StreamName) -> String {
 /// The rows of an answer of a list, and what stands at `places`; or why it is none.
 pub(crate) async fn list_answer(
     answer: &Answer,
-    name: &StreamName,
-    stream: &HttpStream,
+    place: &str,
+    (name, stream): (&StreamName, &HttpStream),
     places: &[&str],
 ) -> Result<(Vec<Fields>, Vec<Option<String>>), SourceError> {
     let broken = |why: String, advice: &str| {
-        SourceError::new(ErrorKind::StreamBroken, "reading an answer").because(why).advise(advice).of(name.clone())
+        SourceError::new(ErrorKind::StreamBroken, format!("reading the answer of {place}")).because(why).advise(advice).of(name.clone())
     };
     let status = answer.status;
     if status.is_redirection() {
@@ -152,12 +152,6 @@ pub(crate) async fn list_answer(
             format!("the service answered {status} and points to {to}"),
             "mend `base_url` or `path`: redirects are not followed",
         ));
-    }
-    if status.is_server_error() && status != reqwest::StatusCode::NOT_IMPLEMENTED {
-        // What its document says may name persons: the status is told alone.
-        return Err(SourceError::new(ErrorKind::Unreachable, "reading an answer")
-            .because(format!("the service answered {status} again and again"))
-            .of(name.clone()));
     }
     if !status.is_success() {
         return Err(broken(format!("the service answered {status}"), "mend `path`, `query` or the body of the stream"));

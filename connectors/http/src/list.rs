@@ -10,7 +10,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::caller::Ask;
+use crate::caller::{Ask, Stumble};
 use crate::config::{Mode, Paging, Request, Watermark};
 use crate::follower::{Ended, Follower, list_answer};
 use crate::keyed::FLUSH;
@@ -134,7 +134,7 @@ impl List {
             }
             let answer = self.ask(&values, pages.next.as_ref(), &mut look).await?;
             let (name, places) = (&self.follower.name, pages.places());
-            let (rows, places) = list_answer(&answer, name, &stream, &places).await?;
+            let (rows, places) = list_answer(&answer, &self.follower.caller.place(&self.request), (name, &stream), &places).await?;
             if !is_whole {
                 // A row that changes while pages are read comes twice: both states are told.
                 self.known.begin_look();
@@ -161,7 +161,7 @@ impl List {
     async fn ask(&mut self, values: &Values, next: Option<&Url>, look: &mut Look) -> Result<Answer, Ended> {
         let (caller, trail) = (Arc::clone(&self.follower.caller), Arc::clone(&self.follower.trail));
         let (name, request) = (self.follower.name.clone(), Arc::clone(&self.request));
-        let ask = Ask { stream: &name, request: &request, values, next, budget: self.follower.budget() };
+        let ask = Ask { stream: &name, request: &request, values, next, budget: self.follower.budget(), stumble: Stumble::IsAFailure };
         let asking = caller.ask(&ask, &trail);
         tokio::pin!(asking);
         loop {

@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use crate::answer::Answer;
 use crate::asked::Entry;
 use crate::auth::shown;
-use crate::caller::{Ask, Caller};
+use crate::caller::{Ask, Caller, Stumble};
 use crate::config::{HttpStream, Lookup, Mode, Request};
 use crate::follower::{Ended, list_answer};
 use crate::keyed::{FLUSH, Keyed, Outcome, now_s};
@@ -161,7 +161,7 @@ impl Asker {
 
     /// Asks with the stream's own request, or another one.
     pub(crate) async fn answer(&self, request: &Request, values: &Values) -> Result<Answer, SourceError> {
-        let ask = Ask { stream: &self.name, request, values, next: None, budget: self.budget };
+        let ask = Ask { stream: &self.name, request, values, next: None, budget: self.budget, stumble: Stumble::IsAnAnswer };
         self.caller.ask(&ask, &self.trail).await.map_err(|error| error.of(self.name.clone()))
     }
 
@@ -185,7 +185,9 @@ impl Asker {
             return Ok(Outcome::Missing);
         }
         if answer.status.is_redirection() {
-            return list_answer(&answer, &self.name, &self.stream, &[]).await.map(|(rows, _)| Outcome::Rows(rows));
+            return list_answer(&answer, &self.caller.place(&self.request), (&self.name, &self.stream), &[])
+                .await
+                .map(|(rows, _)| Outcome::Rows(rows));
         }
         if !answer.status.is_success() {
             return Ok(Outcome::Fault(refused("lookup-refused", answer.status)));
@@ -195,7 +197,7 @@ impl Asker {
 
     /// The rows of an answer that succeeded, or what is wrong with it.
     pub(crate) async fn rows(&self, answer: &Answer) -> Result<Outcome, SourceError> {
-        match list_answer(answer, &self.name, &self.stream, &[]).await {
+        match list_answer(answer, &self.caller.place(&self.request), (&self.name, &self.stream), &[]).await {
             Ok((rows, _)) if rows.is_empty() => Ok(Outcome::Missing),
             Ok((rows, _)) => Ok(Outcome::Rows(rows)),
             Err(error) => {

@@ -47,7 +47,7 @@ impl<'a> Pages<'a> {
                 }
             }
             Some(Paging::Offset(by)) => {
-                values.set("offset", self.offset.to_string());
+                values.set("offset", (by.first + self.offset).to_string());
                 values.set("size", by.size.to_string());
             }
             Some(Paging::Cursor(_)) => {

@@ -118,8 +118,15 @@ fn finding(error: &SourceError, code: Option<&'static str>) -> Finding {
         ErrorKind::NotPrepared | ErrorKind::PositionLost | ErrorKind::Mismatch => "not-prepared",
         ErrorKind::BadConfig | ErrorKind::Defect => "request-wrong",
     });
+    // What to do stands beside it.
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        message.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
     let remedy = error.advice().map_or_else(|| "see whether the service is up, and what it says in its own log".to_owned(), str::to_owned);
-    Finding { fatal: true, code, message: error.report(), remedy: Some(remedy) }
+    Finding { fatal: true, code, message, remedy: Some(remedy) }
 }
 
 /// A name without what people mistype: upper case, blanks, hyphens.

@@ -9,7 +9,7 @@ use hub_sdk::model::{Checkpoint, Op, StreamName};
 use hub_sdk::records::Fields;
 use hub_sdk::{BatchLimits, Delivery, ErrorKind, KeyTopics, Looks, Outlet, SourceError};
 
-use crate::caller::{Ask, Caller};
+use crate::caller::{Ask, Caller, Stumble};
 use crate::config::{HttpStream, Keys, Mode};
 use crate::follower::list_answer;
 use crate::keyed::{Outcome, with_key};
@@ -141,10 +141,11 @@ impl Reading {
             values.set("since", start);
         }
         let budget = Budget::default();
-        let ask = Ask { stream: &self.name, request: &request, values: &values, next: pages.next.as_ref(), budget };
+        let ask =
+            Ask { stream: &self.name, request: &request, values: &values, next: pages.next.as_ref(), budget, stumble: Stumble::IsAFailure };
         let answer = self.caller.ask(&ask, &Trail::default()).await.map_err(|error| error.of(self.name.clone()))?;
         let places = pages.places();
-        let (rows, places) = list_answer(&answer, &self.name, &self.stream, &places).await?;
+        let (rows, places) = list_answer(&answer, &self.caller.place(&request), (&self.name, &self.stream), &places).await?;
         let page = Page { answer: &answer, rows: rows.len() as u64, digest: page_digest(&rows), places: &places };
         let broken = |why: String| {
             SourceError::new(ErrorKind::StreamBroken, "reading an answer").because(why).advise("mend `paging`").of(self.name.clone())

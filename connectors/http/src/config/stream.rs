@@ -221,6 +221,9 @@ pub struct ByOffset {
     /// Query parameter of the offset. Left out: `{offset}` stands somewhere.
     #[serde(default)]
     pub param: Option<String>,
+    /// Offset of the first row: 1 where rows are counted from 1, as SCIM does.
+    #[serde(default)]
+    pub first: u64,
     /// Rows of a full page.
     pub size: u64,
     /// Query parameter of the size. Left out: `{size}` may stand somewhere.

@@ -171,7 +171,7 @@ async fn a_service_is_reached_through_a_proxy() {
 
 #[tokio::test]
 async fn a_stream_in_trouble_while_others_are_answered_is_broken_alone() {
-    for (status, kind) in [(502, ErrorKind::StreamBroken), (403, ErrorKind::StreamBroken)] {
+    for (status, kind) in [(502, ErrorKind::StreamBroken), (500, ErrorKind::StreamBroken), (403, ErrorKind::StreamBroken)] {
         let server = FakeLgsp::start(move |asked| if asked.path == "/hong" { Reply::status(status) } else { list() }).await;
         let streams = json!({"a": {"path": "/ds", "key": ["id"]}, "hong": {"path": "/hong", "key": ["id"]}});
         let mut settings = config(&server, json!({"streams": streams}));
