@@ -35,6 +35,13 @@ fn lent(program: &str) -> Command {
     command
 }
 
+/// Gives a file or a folder to that user.
+pub(crate) fn lend(path: &std::path::Path) {
+    if is_root() {
+        assert!(Command::new("chown").arg("postgres:").arg(path).status().unwrap().success());
+    }
+}
+
 #[allow(dead_code, reason = "each test binary uses a part")]
 impl Database {
     /// A server with a user `hub` that may read all, and its log.
@@ -48,9 +55,7 @@ impl Database {
         let name = format!("hubmy_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        if is_root() {
-            assert!(Command::new("chown").arg("postgres:").arg(&folder).status().unwrap().success());
-        }
+        lend(&folder);
         // The port is free now and very likely still is a moment later.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut own = vec![format!("--server-id={number}")];

@@ -168,15 +168,26 @@ impl Run {
         self.next().await.batches.iter().flat_map(lines).collect()
     }
 
+    /// The lines of one delivery, each after its stream.
+    pub(crate) async fn take_lines(&mut self) -> Vec<String> {
+        let of = |batch: &ChangeBatch| lines(batch).into_iter().map(|line| format!("{} {line}", batch.stream)).collect::<Vec<_>>();
+        self.next().await.batches.iter().flat_map(of).collect()
+    }
+
     /// The rows of one delivery.
     pub(crate) async fn take_rows(&mut self) -> Vec<Row> {
-        let row = |batch: &ChangeBatch, row: usize| Row {
-            stream: batch.stream.to_string(),
-            op: batch.ops[row],
-            key: cell(batch, 0, row).parse().unwrap(),
-            value: cell(batch, 1, row),
-        };
-        self.next().await.batches.iter().flat_map(|batch| (0..batch.len()).map(|at| row(batch, at)).collect::<Vec<_>>()).collect()
+        self.next().await.batches.iter().flat_map(rows).collect()
+    }
+
+    /// The same, or the error that ends the run.
+    pub(crate) async fn try_take_rows(&mut self) -> Result<Vec<Row>, SourceError> {
+        match tokio::time::timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery in time") {
+            Some((delivery, _permit)) => {
+                self.note(&delivery);
+                Ok(delivery.batches.iter().flat_map(rows).collect())
+            }
+            None => Err((&mut self.task).await.unwrap().expect_err("the run should have failed")),
+        }
     }
 
     /// The next changes, as lines.
@@ -219,6 +230,16 @@ impl Run {
 fn cell(batch: &ChangeBatch, column: usize, row: usize) -> String {
     let array = batch.rows.column(column);
     if array.is_null(row) { "∅".to_owned() } else { array_value_to_string(array, row).unwrap() }
+}
+
+fn rows(batch: &ChangeBatch) -> Vec<Row> {
+    let row = |row: usize| Row {
+        stream: batch.stream.to_string(),
+        op: batch.ops[row],
+        key: cell(batch, 0, row).parse().unwrap_or(0),
+        value: cell(batch, 1, row),
+    };
+    (0..batch.len()).map(row).collect()
 }
 
 /// `u 2 c (b)`: the operation, the cells, and the second cell before an update.
