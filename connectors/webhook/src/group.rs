@@ -213,6 +213,10 @@ impl Grouper {
     /// Takes the rows of a request that were not published before.
     fn take(&mut self, request: Request, group: &mut Group) {
         let Request { stream, rows, key, evidence, answer, room } = request;
+        if answer.is_closed() {
+            // It was told 503 meanwhile, or went away: it is sent again, and would come twice.
+            return;
+        }
         let Some(stream) = self.streams.get_mut(stream) else { return };
         let mut told = Told::default();
         // The delivery of the rows' first sending, where that is not durable yet.

@@ -278,6 +278,25 @@ async fn a_sender_that_is_slow_or_an_answer_that_is_late_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_in_the_queue_is_not_published_behind_the_sender_s_back() {
+    let stand = Stand::of(json!({})).with(json!({"answer_within_s": 0.5}));
+    let mut run = stand.run(&Checkpoint::empty()).await;
+    // Nobody takes deliveries: four fill the outlet, the fifth waits for room, the sixth waits in the queue.
+    for number in 0..6 {
+        assert_eq!(answer(stand.post(&[], &json!({"a": number}).to_string())).await.status, 503);
+    }
+    for number in 0..5 {
+        assert_eq!(rows(&run.next().await.unwrap()), [format!("c:{number}")]);
+    }
+    let posted = stand.post(&[], r#"{"a":9}"#);
+    let delivery = run.next().await.unwrap();
+    assert_eq!(rows(&delivery), ["c:9"]);
+    run.connector.acknowledge(&delivery.checkpoint);
+    assert_eq!(answer(posted).await.status, 200);
+    run.shut().await;
+}
+
+#[tokio::test]
 async fn one_connection_more_than_the_most_is_turned_away() {
     let stand = Stand::of(json!({})).with(json!({"max_connections": 1}));
     let mut run = stand.run(&Checkpoint::empty()).await;
