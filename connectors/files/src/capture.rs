@@ -228,15 +228,11 @@ impl Follower {
         };
         loop {
             let limits = self.limits;
-            let (back, stepped) = blocking(move || {
-                let stepped = reading.step(limits);
-                (reading, stepped)
-            })
-            .await?;
+            let (back, stepped, slice) = blocking(move || reading.stepped(limits)).await?;
             reading = back;
             let is_over = matches!(stepped, Ok(true));
             let rows = reading.number().max(told);
-            let slice = reading.slice().map_err(|error| self.defect(error.to_string()))?;
+            let slice = slice.map_err(|error| self.defect(error.to_string()))?;
             if !slice.ops.is_empty() {
                 let batches = batches(&self.name, look, slice);
                 let taken = opened.taken(rows, State::Partial, look);

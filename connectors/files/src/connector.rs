@@ -85,15 +85,11 @@ impl Connector for Files {
             let rows = self.columns(stream)?.finish(false).map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?.0;
             return Ok(Looks::restore(&Checkpoint::empty(), stream).begin().batch(stream, Vec::new(), rows, false));
         };
-        let mut reading = self.reading(stream, newest, self.manner(stream)?, self.held(stream)?).await?;
+        let reading = self.reading(stream, newest, self.manner(stream)?, self.held(stream)?).await?;
         let limits = BatchLimits { rows: rows.max(1), ..BatchLimits::default() };
-        let (mut reading, stepped) = blocking(move || {
-            let stepped = reading.step(limits);
-            (reading, stepped)
-        })
-        .await?;
+        let (_reading, stepped, slice) = blocking(move || reading.stepped(limits)).await?;
         // What comes before a fault of the file is a sample all the same.
-        let slice = reading.slice().map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?;
+        let slice = slice.map_err(|error| looking(self.error(ErrorKind::Defect).because(error)))?;
         if let Err(trouble) = stepped
             && slice.ops.is_empty()
         {
@@ -115,14 +111,10 @@ impl Connector for Files {
             let mut reading = self.reading(stream, &entry, Manner { keeps: true, ..self.manner(stream)? }, held).await?;
             loop {
                 let limits = self.context.limits;
-                let (back, stepped) = blocking(move || {
-                    let stepped = reading.step(limits);
-                    (reading, stepped)
-                })
-                .await?;
+                let (back, stepped, slice) = blocking(move || reading.stepped(limits)).await?;
                 reading = back;
                 let is_over = stepped.map_err(|trouble| self.told(trouble, &entry).of(stream.clone()))?;
-                let slice = reading.slice().map_err(|error| self.error(ErrorKind::Defect).because(error).of(stream.clone()))?;
+                let slice = slice.map_err(|error| self.error(ErrorKind::Defect).because(error).of(stream.clone()))?;
                 let batches = batches(stream, &mut look, slice);
                 if !batches.is_empty() && outlet.deliver(Delivery::new(batches, Checkpoint::empty())).await.is_err() {
                     return Ok(());

@@ -143,6 +143,13 @@ impl Reading {
         }
     }
 
+    /// A step and the rows that it found, for a thread that may wait.
+    pub(crate) fn stepped(mut self, limits: BatchLimits) -> (Self, Result<bool, Trouble>, Result<Slice, ArrowError>) {
+        let stepped = self.step(limits);
+        let slice = self.slice();
+        (self, stepped, slice)
+    }
+
     fn new_op(&self) -> Op {
         if self.manner.is_snapshot { Op::Read } else { Op::Create }
     }
@@ -157,7 +164,7 @@ impl Reading {
     }
 
     /// The rows that wait.
-    pub(crate) fn slice(&mut self) -> Result<Slice, ArrowError> {
+    fn slice(&mut self) -> Result<Slice, ArrowError> {
         let rows = match &mut self.body {
             Body::Texts(_) => self.finish_texts()?,
             Body::Tables(tables) => tables.take(self.held.table.as_ref())?,
