@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -250,4 +251,29 @@ async fn a_gone_service_costs_no_key() {
     server.start_again().await;
     let mut reader = Reader::start(&open_with(&config, topic.topics()).await, &Checkpoint::empty());
     assert_eq!(reader.first_look().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_run_goes_on_from_every_checkpoint_and_tells_no_row_twice() {
+    let keys: Vec<String> = (0..40).map(|key| key.to_string()).collect();
+    let topic = FakeTopic::of(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+    let server = FakeLgsp::start(|asked| Reply { after: Duration::from_millis(40), ..citizen(asked.query("so")) }).await;
+    let config = config(&server, json!({"rate": {"concurrent": 1}, "streams": stream(json!({}))}));
+    let (mut checkpoint, mut told) = (Checkpoint::empty(), Vec::new());
+    while told.len() < keys.len() {
+        let mut reader = Reader::start(&open_with(&config, topic.topics()).await, &checkpoint);
+        // Killed after the first delivery that has rows: whatever was asked for since then is asked for again.
+        loop {
+            let rows: Vec<_> = reader.next().await.batches.iter().flat_map(crate::reader::lines).collect();
+            if !rows.is_empty() {
+                told.extend(rows);
+                break;
+            }
+        }
+        checkpoint = reader.kill().await;
+    }
+    let once: std::collections::BTreeSet<_> = told.iter().collect();
+    assert_eq!((told.len(), once.len()), (40, 40), "{told:?}");
+    let again = server.asked("/tra_cuu").len() - keys.len();
+    assert!(again <= 10, "{again} keys were asked for again");
 }
