@@ -50,6 +50,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Some(Ok(self.buffer[line].trim_ascii()))
     }
 
+    /// Whether everything was taken and nothing more comes.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over && self.start == self.buffer.len()
+    }
+
     /// Leaves out what was read so far, the beginning of a line that is too long.
     pub(crate) fn skip(&mut self) {
         self.start = self.buffer.len();

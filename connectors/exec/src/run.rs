@@ -21,6 +21,8 @@ use crate::stream::Stream;
 
 /// Rows that wait are told when no line came for so long: a child that is quiet keeps nothing back.
 const QUIET: Duration = Duration::from_millis(50);
+/// And no later than this, however slowly lines come.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The streams that are read together, and the names that their records bear.
 pub(crate) struct Streams {
@@ -101,6 +103,8 @@ pub(crate) struct Run {
     troubles: Vec<Trouble>,
     /// A line that could not be read, or that cannot be: the run has failed, and why.
     broken: Option<SourceError>,
+    /// The same of a last line without an end: a child that is ended tears its line, and why it was ended says more.
+    torn: Option<SourceError>,
     too_long: bool,
     /// Whether the source says how far its streams are.
     has_status: bool,
@@ -142,6 +146,7 @@ impl Run {
             began: Instant::now(),
             troubles: Vec::new(),
             broken: None,
+            torn: None,
             too_long: false,
             has_status: false,
             foreign: 0,
@@ -158,14 +163,18 @@ impl Run {
 
     /// Reads until rows should be told or nothing more comes. May be given up while it waits.
     pub(crate) async fn step(&mut self, streams: &mut Streams, states: &mut States, limits: BatchLimits) -> Paused {
+        let since = Instant::now();
         loop {
             if self.take_lines(streams, states, limits) {
                 return Paused::Slice;
             }
-            if self.broken.is_some() || self.too_long {
+            if self.broken.is_some() || self.torn.is_some() || self.too_long {
                 return Paused::Over;
             }
             let waits = streams.waiting().0 > 0 || states.has_moved();
+            if waits && since.elapsed() > LONGEST.max(limits.age) {
+                return Paused::Slice;
+            }
             let filled = if waits {
                 match tokio::time::timeout(limits.age.max(QUIET), self.running.fill()).await {
                     Ok(filled) => filled,
@@ -234,7 +243,9 @@ impl Run {
                     let doing = self.order.doing(self.source.program());
                     let error =
                         SourceError::new(ErrorKind::NotPrepared, doing).because(format!("it wrote a message that cannot be read: {why}"));
-                    self.broken = Some(error.advise("look whether something else writes to the program's standard output"));
+                    let error = error.advise("look whether something else writes to the program's standard output");
+                    let place = if self.running.lines.is_over() { &mut self.torn } else { &mut self.broken };
+                    *place = Some(error);
                     return false;
                 }
             }
@@ -248,22 +259,22 @@ impl Run {
 
     /// Waits for the end of a child that has said everything, and tells what it failed for.
     pub(crate) async fn finish(self) -> Ended {
-        let Self { source, order, mut running, began, mut troubles, broken, too_long, has_status, foreign, last_words, shares, .. } = self;
-        if broken.is_some() {
+        let (source, mut running, mut troubles) = (self.source, self.running, self.troubles);
+        if self.broken.is_some() {
             running.end().await;
         }
-        let mut outcome = running.finish(too_long).await;
-        outcome.last_words.extend(last_words);
-        source.board.foreign(foreign);
-        // Words that a source has for the end of one stream are as good as an error.
+        let mut outcome = running.finish(self.too_long).await;
+        outcome.last_words.extend(self.last_words);
+        source.board.foreign(self.foreign);
+        // What a source says of one stream says more than its last word of all.
         troubles.sort_by_key(|trouble| trouble.stream_descriptor.is_none());
-        let error = match broken {
+        let error = match self.broken {
             Some(error) => Some(error),
-            None if outcome.is_good() && troubles.is_empty() => None,
-            None => Some(source.failed(&order, &outcome, &troubles, shares)),
+            None if outcome.is_good() && troubles.is_empty() => self.torn,
+            None => Some(source.failed(&self.order, &outcome, &troubles, self.shares)),
         };
-        source.board.ended(began.elapsed(), error.is_none());
-        Ended { error, has_status }
+        source.board.ended(self.began.elapsed(), error.is_none());
+        Ended { error, has_status: self.has_status }
     }
 }
 

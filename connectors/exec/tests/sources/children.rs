@@ -97,6 +97,28 @@ async fn a_huge_or_torn_line_ends_the_run_and_is_not_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_dies_in_the_midst_of_a_line_is_told_as_dead() {
+    for (how, kind, words) in [
+        ("die-in-a-line", ErrorKind::Unreachable, "it was killed"),
+        ("end-in-a-line", ErrorKind::NotPrepared, "a message that cannot be read"),
+    ] {
+        let fake = FakeAirbyte::persons();
+        let error = Desk::new(config(&fake, how), &["nguoi"]).failure().await;
+        assert!(error.kind() == kind && error.report().contains(words), "{how}: {:?} {}", error.kind(), error.report());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_slowly_are_not_kept_back() {
+    let fake = FakeAirbyte::persons();
+    let mut desk = Desk::new(config(&fake, "drip"), &["nguoi"]);
+    let mut run = desk.run().await;
+    let first = desk.changes(&mut run, 1).await;
+    assert!(first.len() < 100, "{} of 150 rows came at once", first.len());
+    run.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_words_of_a_child_are_told_without_secrets_and_numbers_of_persons() {
     let fake = FakeAirbyte::persons();
     let mut desk = Desk::new(config(&fake, "speak"), &["nguoi"]);

@@ -107,6 +107,17 @@ def misbehave(config):
         sys.stdout.write(json.dumps({"type": "RECORD", "record": {"stream": "nguoi", "data": {"id": 1, "name": "x" * (3 << 20)}}}) + "\n")
     elif how == "torn":
         sys.stdout.write('{"type":"RECORD","record":{"stream":"nguoi","data":{"id":1,"name":"079090000001"\n')
+    elif how in ("die-in-a-line", "end-in-a-line"):
+        sys.stdout.write('{"type":"RECORD","record":{"stream":"nguoi","data":{"id":1,"na')
+        sys.stdout.flush()
+        if how == "die-in-a-line":
+            os.kill(os.getpid(), 9)
+        os._exit(0)
+    elif how == "drip":
+        for number in range(150):
+            say(type="RECORD", record={"stream": "nguoi", "data": {"id": number, "name": "x"}, "emitted_at": 1})
+            sys.stdout.flush()
+            time.sleep(0.02)
     elif how == "speak":
         sys.stderr.write("mật khẩu là %s của 079090000001\n" % config["password"])
         sys.exit(3)
