@@ -41,8 +41,15 @@ struct Prepared {
 /// Why it cannot go on, classified.
 pub(crate) async fn capture(source: &Mysql, from: Checkpoint, outlet: Outlet) -> Result<(), SourceError> {
     if source.requested().is_empty() {
-        // Nothing is mapped: the log is not asked for.
-        outlet.shut().await;
+        // Nothing is mapped, or every stream is broken: the log is not asked for, and what comes back is read anew.
+        let mut gone = Checkpoint::empty();
+        let is_of_stream = |partition: &&str| partition.starts_with(SNAPSHOT_PREFIX) || partition.starts_with(LAYOUT_PREFIX);
+        for partition in from.iter().filter(|(_, value)| value.is_some()).map(|(partition, _)| partition).filter(is_of_stream) {
+            gone.remove(partition);
+        }
+        if gone.is_empty() || outlet.deliver(Delivery::new(Vec::new(), gone)).await.is_ok() {
+            outlet.shut().await;
+        }
         return Ok(());
     }
     let held = read_checkpoint(&from)?;

@@ -100,6 +100,41 @@ async fn a_table_that_is_dropped_or_renamed_breaks_its_stream_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_table_of_a_system_comes_back_with_other_columns_and_is_read_anew() {
+    for metadata in ["FULL", "NO_LOG"] {
+        let rig =
+            Rig::with("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"], &[&format!("--binlog-row-metadata={metadata}")]).await;
+        let mut run = rig.run(&Checkpoint::empty()).await;
+        run.until_following().await;
+        rig.sql("INSERT INTO t VALUES (1, 'a')");
+        assert_eq!(run.changes(1).await, ["c 1 a"]);
+        let checkpoint = run.checkpoint.clone();
+        rig.sql("INSERT INTO t VALUES (2, 'b'); DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, tuoi int); INSERT INTO t VALUES (7, 70)");
+        assert_eq!(run.failure().await.kind(), ErrorKind::StreamBroken);
+        let mut run = rig.run_of(&[], &checkpoint).await;
+        run.take().await;
+        let checkpoint = run.checkpoint.clone();
+        run.kill().await;
+        let mut run = rig.run(&checkpoint).await;
+        assert_eq!(run.reads(1).await, ["r 7 70"], "{metadata}");
+        rig.sql("INSERT INTO t VALUES (8, 80)");
+        assert_eq!(run.changes(1).await, ["c 8 80"], "{metadata}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_system_moves_on_with_the_log_of_other_tables() {
+    let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int)", &["hub.t"]).await;
+    let mut run = rig.run(&Checkpoint::empty()).await;
+    run.until_following().await;
+    let before = run.checkpoint.get("log").unwrap()["offset"].as_u64().unwrap();
+    rig.sql("INSERT INTO s SELECT seq FROM seq_1_to_1000");
+    while run.checkpoint.get("log").unwrap()["offset"].as_u64().unwrap() <= before {
+        assert_eq!(run.take().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_is_added_while_others_are_followed() {
     let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text); CREATE TABLE s (id int PRIMARY KEY, ten text)", &["hub.t"]).await;
     let mut run = rig.run(&Checkpoint::empty()).await;

@@ -170,7 +170,7 @@ impl Follower {
                     Ok(Taken::Done) => break,
                     Ok(Taken::Full) => self.flush().await?,
                     Ok(Taken::Wait(index)) => self.wait_for_chunk(index).await?,
-                    Ok(Taken::Layout(index, map)) => self.learn(index, &map).await?,
+                    Ok(Taken::Layout(index, map)) => self.learn(index, *map).await?,
                     Ok(Taken::Reread(index)) => return Err(self.reread(index).await),
                     Err(trouble) => {
                         // What came before is whole, and is told.
@@ -283,7 +283,7 @@ impl Follower {
     }
 
     /// Learns a table's columns as the log has them.
-    async fn learn(&mut self, index: usize, map: &TableMap) -> Result<(), Stop> {
+    async fn learn(&mut self, index: usize, map: TableMap) -> Result<(), Stop> {
         let Some(stream) = self.state.streams.get(index) else { return Ok(()) };
         let (name, before) = (stream.name.clone(), stream.layout.clone());
         let mut session = match self.asking.take() {
@@ -291,15 +291,20 @@ impl Follower {
             None => self.server.session().await?,
         };
         let now = catalog::table(&mut session, &name).await?.layout;
-        let Some(layout) = layout_in_log(map, &now, &before) else {
+        let Some(layout) = layout_in_log(&map, &now, &before) else {
             let Some(stream) = self.state.streams.get_mut(index) else { return Ok(()) };
-            if stream.forms(map).is_some() {
+            if stream.forms(&map).is_some() {
                 // The table has changed once more since: what is known is still what the log has.
                 stream.is_stale = false;
                 self.asking = Some(session);
                 return Ok(());
             }
             let misfit = stream.misfit();
+            if self.state.is_left_out(index) {
+                self.state.leave_out(map);
+                self.asking = Some(session);
+                return Ok(());
+            }
             self.flush().await?;
             return Err(misfit.into());
         };

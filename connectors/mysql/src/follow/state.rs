@@ -112,6 +112,8 @@ pub(super) struct State {
     tables: HashMap<u64, Mapped>,
     walk: Walk,
     file: String,
+    /// Place of that file's beginning.
+    file_place: u64,
     pub(super) position: LogPosition,
     pub(super) gtids: Option<Gtids>,
     /// Bytes of the checksum behind each event.
@@ -146,6 +148,7 @@ impl State {
             tables: HashMap::new(),
             walk: Walk::default(),
             file: position.file.clone(),
+            file_place: place_of(&position.file, position.base),
             half_told: position.open.clone(),
             position,
             gtids,
@@ -226,7 +229,10 @@ impl State {
             kind::QUERY => return self.query(header, event.body),
             kind::QUERY_PACKED => return self.query(header, &unpack_query(event.body)?),
             kind::PAYLOAD => return self.payload(header, event.body),
-            kind::ROTATE => self.file = Rotate::parse(event.body)?.file,
+            kind::ROTATE => {
+                self.file = Rotate::parse(event.body)?.file;
+                self.file_place = place_of(&self.file, self.position.base);
+            }
             // Numbers of tables begin anew with each file's head.
             kind::FORMAT => self.tables.clear(),
             kind::PARTIAL_UPDATE => {
@@ -251,9 +257,11 @@ impl State {
 
     fn begin(&mut self, header: Header, id: Option<Id>, committed: Option<u64>, number: u64) {
         let place = self.place(header);
-        let gtid = id.map(Id::text).unwrap_or_default();
         let mut behind = vec![0; self.streams.len()];
-        let is_half_told = |open: &Open| if gtid.is_empty() || open.gtid.is_empty() { open.place == place } else { open.gtid == gtid };
+        let is_half_told = |open: &Open| match id {
+            Some(id) if !open.gtid.is_empty() => open.gtid == id.text(),
+            _ => open.place == place,
+        };
         if let Some(open) = self.half_told.take_if(|open| is_half_told(open)) {
             for (stream, behind) in self.streams.iter().zip(&mut behind) {
                 *behind = open.told.get(stream.name.as_str()).copied().unwrap_or(0);
@@ -288,7 +296,7 @@ impl State {
 
     /// The place of an event's end.
     fn place(&self, header: Header) -> u64 {
-        self.position.base + LogPlace { file: self.file.clone(), offset: u64::from(header.end) }.number()
+        self.file_place + u64::from(header.end)
     }
 
     fn table(&mut self, body: &[u8]) -> Result<Taken, Trouble> {
@@ -414,8 +422,10 @@ impl State {
                 }
             }
             Statement::Tables { dropped, changed } => {
-                if let Some(index) = dropped.iter().find_map(|table| self.index_of(&table.database, &table.name)) {
-                    return Err(self.gone(index).into());
+                for index in dropped.iter().filter_map(|table| self.index_of(&table.database, &table.name)).collect::<Vec<_>>() {
+                    if let Some(waits) = self.dropped(header, index)? {
+                        return Ok(waits);
+                    }
                 }
                 for table in changed {
                     if let Some(index) = self.index_of(&table.database, &table.name) {
@@ -424,8 +434,10 @@ impl State {
                 }
             }
             Statement::DropDatabase(name) => {
-                if let Some(index) = self.streams.iter().position(|stream| stream.database == *name) {
-                    return Err(self.gone(index).into());
+                for index in (0..self.streams.len()).filter(|index| self.streams[*index].database == *name).collect::<Vec<_>>() {
+                    if let Some(waits) = self.dropped(header, index)? {
+                        return Ok(waits);
+                    }
                 }
             }
             Statement::Rows => self.statement(&database, query.text)?,
@@ -484,6 +496,29 @@ impl State {
             .advise("SET GLOBAL binlog_format = ROW (sessions keep their own until they end), then read the system anew"))
     }
 
+    /// A table is dropped: its stream breaks, unless no row of it was read before. One that came back is read as it is now.
+    fn dropped(&mut self, header: Header, index: usize) -> Result<Option<Taken>, SourceError> {
+        let place = self.transaction.as_ref().map_or_else(|| self.place(header), |open| open.place);
+        if self.land.stance(index, place) == Stance::Wait {
+            return Ok(Some(Taken::Wait(index)));
+        }
+        if self.land.around(index, place).0 {
+            return Err(self.gone(index));
+        }
+        self.streams[index].is_stale = true;
+        Ok(None)
+    }
+
+    /// Whether no change of a stream at the present place is told, whatever its table looks like there.
+    pub(super) fn is_left_out(&self, index: usize) -> bool {
+        self.transaction.as_ref().is_some_and(|open| !self.land.around(index, open.place).0)
+    }
+
+    /// Passes the rows of a table by.
+    pub(super) fn leave_out(&mut self, map: TableMap) {
+        self.tables.insert(map.id, Mapped { map, stream: None });
+    }
+
     fn gone(&self, index: usize) -> SourceError {
         let name = self.streams[index].name.clone();
         SourceError::new(ErrorKind::StreamBroken, "following the table")
@@ -529,6 +564,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The place of a file's beginning.
+fn place_of(file: &str, base: u64) -> u64 {
+    base + LogPlace { file: file.to_owned(), offset: 0 }.number()
 }
 
 fn defect(error: arrow::error::ArrowError) -> SourceError {
