@@ -1,5 +1,7 @@
 //! Questions to a source: which settings it wants, whether they work, which streams it has.
 
+use std::path::Path;
+
 use hub_sdk::{ErrorKind, SourceError};
 use serde_json::Value;
 
@@ -36,17 +38,33 @@ pub(crate) async fn check(source: &Source) -> Result<Connection, SourceError> {
 /// The streams that the source offers.
 pub(crate) async fn discover(source: &Source) -> Result<Vec<Offered>, SourceError> {
     let order = Order::Discover;
-    let answer = ask(source, &order).await?;
-    let catalog = match source.config.protocol {
-        Protocol::Airbyte => answer.catalog,
-        Protocol::Singer => document(&answer.text),
+    let catalog = match &source.catalog {
+        Some(path) => written(path)?,
+        None => {
+            let answer = ask(source, &order).await?;
+            let catalog = match source.config.protocol {
+                Protocol::Airbyte => answer.catalog,
+                Protocol::Singer => document(&answer.text),
+            };
+            catalog.ok_or_else(|| silent(source, &order))?
+        }
     };
-    let catalog = catalog.ok_or_else(|| silent(source, &order))?;
     offered(source.config.protocol, &catalog).map_err(|why| {
         SourceError::new(ErrorKind::Defect, order.doing(source.program()))
             .because(why)
             .advise("look whether `protocol` is the one that the program speaks")
     })
+}
+
+/// The catalog in a file; of Airbyte the list of streams or the message around it.
+fn written(path: &Path) -> Result<Value, SourceError> {
+    let wrong = |why: String| {
+        let error = SourceError::new(ErrorKind::BadConfig, format!("reading the catalog {}", path.display())).because(why);
+        error.advise("write into the file of `catalog` what the source prints when it is asked for its streams")
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let mut catalog = document(&text).ok_or_else(|| wrong("it holds no JSON document".to_owned()))?;
+    Ok(catalog.get_mut("catalog").map(Value::take).unwrap_or(catalog))
 }
 
 fn silent(source: &Source, order: &Order) -> SourceError {

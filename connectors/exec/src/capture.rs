@@ -66,16 +66,16 @@ impl Capture {
             () = outlet.shut() => return Err(Ended::Shut),
         };
         let plans = plans(&source, &offered, &context)?;
-        let (mut kept, mut states) = (from.clone(), States::restore(from));
+        let mismatch =
+            |why: String| SourceError::new(ErrorKind::Mismatch, "going on after a checkpoint").because(why).advise("read the system anew");
+        let (mut kept, mut states) = (from.clone(), States::restore(from).map_err(mismatch)?);
         let mut moved = forgotten(&plans, &mut kept, &mut states);
         states.save(&mut moved);
         if from.get(SOURCE).is_none() {
             moved.set(SOURCE, program);
         }
-        let streams = Streams::restore(plans, &kept, source.config.remember_rows).map_err(|(plan, why)| {
-            let error = SourceError::new(ErrorKind::Mismatch, "going on after a checkpoint").because(why);
-            error.advise("read the system anew").of(plan.name)
-        })?;
+        let restored = Streams::restore(plans, &kept, source.config.remember_rows);
+        let streams = restored.map_err(|(plan, why)| mismatch(why).of(plan.name))?;
         if !moved.is_empty() {
             outlet.deliver(Delivery::new(Vec::new(), moved)).await?;
         }

@@ -64,7 +64,10 @@ pub struct ExecConfig {
     /// Lines of the child's last words that an error shows, without secrets and without long numbers. 0: none.
     #[serde(default = "defaults::stderr_lines")]
     pub stderr_lines: usize,
-    /// Singer: the argument before the catalog's file. Old taps want `--properties`.
+    /// File with the source's catalog, as `discover` would print it: for taps that cannot discover, or where it takes long.
+    #[serde(default)]
+    pub catalog: Option<PathBuf>,
+    /// Singer: the argument before the catalog's file. Old taps want `--properties`. Empty: the tap is given none and reads all.
     #[serde(default = "defaults::catalog_argument")]
     pub catalog_argument: String,
     /// Folder for the child's files and its HOME. Each run has a folder of its own in it, which only the hub's user can open and
@@ -205,7 +208,8 @@ impl ExecConfig {
         fault(self.stderr_lines > 100, "/stderr_lines", "is out of range; use at most 100");
         let is_singer = self.protocol == Protocol::Singer;
         fault(is_singer && self.updated_config.is_some(), "/updated_config", "is for `protocol: airbyte` alone");
-        fault(!self.catalog_argument.starts_with('-'), "/catalog_argument", "must be an argument such as --catalog");
+        let is_argument = self.catalog_argument.is_empty() || self.catalog_argument.starts_with('-');
+        fault(!is_argument, "/catalog_argument", "must be an argument such as --catalog, or empty");
         let value = Value::Object(self.config.0.clone());
         for pointer in self.secrets.keys() {
             let place = format!("/secrets/{}", escaped(pointer));

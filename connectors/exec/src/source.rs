@@ -40,6 +40,8 @@ pub(crate) struct Source {
     pub(crate) config: ExecConfig,
     pub(crate) board: Board,
     pub(crate) launcher: Launcher,
+    /// The file that is read instead of asking for the streams.
+    pub(crate) catalog: Option<PathBuf>,
     system: String,
     parent: PathBuf,
     kept: Option<Kept>,
@@ -88,7 +90,8 @@ impl Source {
             prlimit: find("prlimit", here).ok(),
         };
         let current = Mutex::new(Current { value: read.unwrap_or(base), scrubber: Arc::new(scrubber) });
-        Ok(Self { config, board: Board::default(), launcher, system, parent, kept, current })
+        let catalog = config.catalog.as_ref().map(|path| context.directory.join(path));
+        Ok(Self { config, board: Board::default(), launcher, catalog, system, parent, kept, current })
     }
 
     /// The name of the program, for people and for the checkpoint.
@@ -182,7 +185,9 @@ impl Source {
             Order::Discover => arguments.push("--discover".to_owned()),
             Order::Read { catalog, state } => {
                 let argument = if is_airbyte { "--catalog" } else { &self.config.catalog_argument };
-                arguments.extend(file(argument, "catalog.json", catalog)?);
+                if !argument.is_empty() {
+                    arguments.extend(file(argument, "catalog.json", catalog)?);
+                }
                 if let Some(state) = state {
                     arguments.extend(file("--state", "state.json", state)?);
                 }

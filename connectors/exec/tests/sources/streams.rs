@@ -4,6 +4,7 @@ use hub_sdk::model::StreamName;
 use hub_sdk::{Connector, ErrorKind};
 use serde_json::{Value, json};
 
+use crate::support::Scratch;
 use crate::support::desk::Desk;
 use crate::support::fake::FakeAirbyte;
 
@@ -240,4 +241,21 @@ async fn hub_check_tells_what_stands_in_the_way() {
     assert_eq!(codes(|desk| desk.config["protocol"] = json!("singer")).await, ["source-unreachable"]);
     fake.cut();
     assert_eq!(codes(|_| {}).await, ["source-unreachable"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_in_a_file_is_read_instead_of_asking() {
+    let scratch = Scratch::new();
+    let catalog = scratch.path().join("catalog.json");
+    let stream = json!({"stream": "s", "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}}}});
+    std::fs::write(&catalog, json!({"streams": [stream]}).to_string()).unwrap();
+    // A tap of one line, which knows neither catalog nor discovery.
+    let tap = r#"case "$*" in *catalog*|*discover*) exit 9;; esac
+        echo '{"type":"SCHEMA","stream":"s","schema":{},"key_properties":["id"]}'; echo '{"type":"RECORD","stream":"s","record":{"id":7}}'"#;
+    let config =
+        json!({"protocol": "singer", "command": ["sh", "-c", tap, "tap"], "catalog": catalog, "catalog_argument": "", "every_s": 600});
+    let mut desk = Desk::new(config, &["s"]);
+    let mut run = desk.run().await;
+    assert_eq!(desk.snapshot(&mut run).await, ["s r 7"]);
+    run.shut().await;
 }
