@@ -341,6 +341,61 @@ mod tests {
         assert!(records("").is_empty());
     }
 
+    /// Every record of a text with its number of lines, or the error that ends it; found in the buffer or woven piece by piece.
+    fn outcome(text: &[u8], is_woven: bool) -> Vec<Result<(Vec<Option<Vec<u8>>>, u64), String>> {
+        let (mut lines, mut row, mut records) = (Lines::new(Box::new(Cursor::new(text.to_vec()))), Row::default(), Vec::new());
+        loop {
+            let next = match is_woven {
+                true if lines.waiting().unwrap().is_empty() => Ok(false),
+                true => lines.weave_record(&mut row, b',', b'"'),
+                false => lines.next_record(&mut row, b',', b'"'),
+            };
+            match next {
+                Ok(false) => return records,
+                Ok(true) => {
+                    let cells = lines.cells(&row);
+                    records.push(Ok(((0..cells.len()).map(|cell| cells.raw(cell).map(<[u8]>::to_vec)).collect(), lines.line())));
+                }
+                Err(error) => {
+                    records.push(Err(error.to_string()));
+                    return records;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_is_the_same_wherever_its_text_lies() {
+        // Every text of these letters up to seven, and some longer ones.
+        let letters = b"a,\"\n\r";
+        for length in 0..=7u32 {
+            for number in 0..5usize.pow(length) {
+                let text: Vec<u8> = (0..length).map(|place| letters[number / 5usize.pow(place) % 5]).collect();
+                assert_eq!(outcome(&text, false), outcome(&text, true), "{}", String::from_utf8_lossy(&text));
+            }
+        }
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            let text: Vec<u8> = (0..40)
+                .map(|_| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    letters[(seed >> 33) as usize % 5]
+                })
+                .collect();
+            assert_eq!(outcome(&text, false), outcome(&text, true), "{}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn records_across_the_borders_of_the_buffer_are_whole() {
+        let line = |id: usize| format!("{id},\"{}\",{}\r\n", "x\n".repeat(id % 50), "y".repeat(id % 300));
+        let text: String = (0..20_000).map(line).collect();
+        assert!(text.len() > 4 * BUFFER);
+        assert_eq!(outcome(text.as_bytes(), false), outcome(text.as_bytes(), true));
+        let long = format!("a,{}\nb,\"{}\"\nc\n", "z".repeat(3 * BUFFER), "q\n".repeat(BUFFER));
+        assert_eq!(outcome(long.as_bytes(), false), outcome(long.as_bytes(), true));
+    }
+
     #[test]
     fn an_open_quote_is_told_with_its_line() {
         let (mut lines, mut row) = (Lines::new(Box::new(Cursor::new(b"a\nb,\"c\nd\n".to_vec()))), Row::default());

@@ -1,7 +1,8 @@
-"""Makes dan_cu.xls: `~/.cache/provincial-hub/moto/bin/python tests/data/make.py` (xlwt)."""
+"""Makes dan_cu.xls and dan_cu.xlsx: `python tests/data/make.py`, with xlwt and openpyxl."""
 import datetime
 import pathlib
 
+import openpyxl
 import xlwt
 
 book = xlwt.Workbook(encoding="utf-8")
@@ -21,3 +22,18 @@ sheet.write(4, 3, 3)
 sheet.write(6, 0, "0009")
 sheet.write(6, 1, "Lê Bình")
 book.save(str(pathlib.Path(__file__).with_name("dan_cu.xls")))
+
+book = openpyxl.Workbook()
+sheet = book.active
+sheet.title = "Dân cư"
+sheet["A1"] = "DANH SÁCH DÂN CƯ"
+sheet.merge_cells("A1:D1")
+sheet.append([])
+sheet.append(["so_dinh_danh", "ho_ten", "sinh", "phi"])
+sheet.append(["007", "Nguyễn Thị Ánh", datetime.date(1990, 1, 1), 2.5])
+sheet.append([8, None, datetime.datetime(2025, 10, 13, 12, 0), 3])
+sheet.append([])
+sheet.append(["0009", "Lê Bình"])
+sheet["D30"].number_format = "0.00"
+book.create_sheet("Khác")
+book.save(str(pathlib.Path(__file__).with_name("dan_cu.xlsx")))
