@@ -75,12 +75,13 @@ async fn the_link_is_encrypted_and_an_impostor_is_refused() {
     }
     let path = |file: &str| folder.join(file).to_str().unwrap().to_owned();
     let settings = [format!("--ssl-cert={}", path("server.crt")), format!("--ssl-key={}", path("server.key"))];
-    let rig = Rig::with(
+    let mut rig = Rig::with(
         "CREATE TABLE t (id int PRIMARY KEY, ten text); INSERT INTO t VALUES (1, 'a')",
         &["hub.t"],
         &[&settings[0], &settings[1]],
     )
     .await;
+    rig.limits = hub_sdk::BatchLimits::default();
     rig.sql("ALTER USER hub@'127.0.0.1' REQUIRE SSL");
     let plain = rig.run(&Checkpoint::empty()).await.failure().await;
     assert_eq!(plain.kind(), ErrorKind::Denied, "{}", plain.report());
@@ -91,6 +92,9 @@ async fn the_link_is_encrypted_and_an_impostor_is_refused() {
     assert_eq!(run.reads(1).await, ["r 1 a"]);
     rig.sql("INSERT INTO t VALUES (2, 'b')");
     assert_eq!(run.changes(1).await, ["c 2 b"]);
+    // More than what waits in the midst of a transaction before it rests.
+    rig.sql("INSERT INTO t SELECT seq, REPEAT('n', 500) FROM seq_3_to_5000");
+    assert_eq!(run.changes(4_998).await.len(), 4_998);
     config["tls"]["ca"] = json!(path("other/other.pem"));
     let error = rig.run_with(&config, &["hub.t"], &Checkpoint::empty()).await.failure().await;
     assert_eq!(error.kind(), ErrorKind::BadConfig, "{}", error.report());
@@ -115,4 +119,19 @@ async fn the_times_of_an_old_server_are_read_like_new_ones() {
     let told = run.changes(1).await;
     assert_eq!(read, ["r 1 2024-02-29T23:59:58 -101:02:03 2024-02-29T23:59:58Z"]);
     assert_eq!(told, ["c 2 2024-02-29T23:59:58 -101:02:03 2024-02-29T23:59:58Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_thrown_out_by_another_of_its_number_says_so() {
+    let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY, ten text)", &["hub.t"]).await;
+    let mut run = rig.run(&Checkpoint::empty()).await;
+    run.until_following().await;
+    rig.sql("INSERT INTO t VALUES (1, 'a')");
+    run.changes(1).await;
+    let mut other = rig.run(&run.checkpoint).await;
+    other.take().await;
+    let error = run.failure().await;
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", error.report());
+    rig.sql("INSERT INTO t VALUES (2, 'b')");
+    assert_eq!(other.changes(1).await, ["c 2 b"]);
 }

@@ -140,7 +140,7 @@ impl Follower {
     async fn turns(&mut self) -> Result<(), Stop> {
         loop {
             self.take_buffered().await?;
-            if self.link.session.channel.fill_now().map_err(|error| self.failed(error))? {
+            if self.link.session.channel.fill_now().await.map_err(|error| self.failed(error))? {
                 continue;
             }
             // The socket has run dry: what is complete goes out at once.

@@ -164,8 +164,11 @@ impl Channel {
     }
 
     /// Takes what the socket has now; says whether there was anything.
-    pub(crate) fn fill_now(&mut self) -> Result<bool, WireError> {
-        let Io::Plain(_) = &self.io else { return Ok(false) };
+    pub(crate) async fn fill_now(&mut self) -> Result<bool, WireError> {
+        if self.is_encrypted() {
+            // Looked at once: what TLS has read of a record stays with it.
+            return tokio::time::timeout(Duration::ZERO, self.fill()).await.map_or(Ok(false), |filled| filled.map(|()| true));
+        }
         self.make_room();
         let Io::Plain(socket) = &self.io else { return Ok(false) };
         match socket.try_read(self.buffer.get_mut(self.tail..).unwrap_or_default()) {

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Rig {
     pub(crate) database: Database,
     pub(crate) link: Link,
+    /// When batches close: early, so that there are many checkpoints.
+    pub(crate) limits: BatchLimits,
     streams: Vec<String>,
 }
 
@@ -50,7 +52,8 @@ impl Rig {
         let database = on_server(move || Database::start_with(1, &settings.iter().map(String::as_str).collect::<Vec<_>>())).await;
         database.run(tables);
         let link = Link::to(database.port, true).await;
-        Self { database, link, streams: streams.iter().map(|stream| (*stream).to_owned()).collect() }
+        let limits = BatchLimits { rows: 150, ..BatchLimits::default() };
+        Self { database, link, limits, streams: streams.iter().map(|stream| (*stream).to_owned()).collect() }
     }
 
     pub(crate) fn config(&self) -> Value {
@@ -80,7 +83,7 @@ impl Rig {
     pub(crate) async fn connector(&self, config: &Value, streams: &[&str]) -> Arc<Mysql> {
         let request = |stream: &&str| StreamRequest { stream: StreamName::new(stream).unwrap(), columns: Vec::new() };
         let mut context = OpenContext::new(SystemName::new("rig").unwrap(), streams.iter().map(request).collect());
-        context.limits = BatchLimits { rows: 150, ..BatchLimits::default() };
+        context.limits = self.limits;
         Arc::new(Mysql::open(serde_json::from_value(config.clone()).unwrap(), context).await.unwrap())
     }
 
