@@ -14,7 +14,7 @@ use crate::caller::{Ask, Stumble};
 use crate::config::{Mode, Paging, Request, Watermark};
 use crate::follower::{Ended, Follower, list_answer};
 use crate::keyed::FLUSH;
-use crate::mark::{Mark, clock};
+use crate::mark::{Mark, clock, time_format};
 use crate::paging::{Page, Pages, list_request};
 use crate::rows::{Fault, digest_of, key_of, page_digest};
 use crate::template::Values;
@@ -34,6 +34,15 @@ pub(crate) struct List {
     rejected: HashSet<u64>,
     /// Keys that the look before has not seen.
     absent_before: HashSet<Box<str>>,
+}
+
+/// What one reading of a list asks for.
+#[derive(Default)]
+struct Span {
+    since: Option<String>,
+    until: Option<String>,
+    /// Where the next one begins; `None` for the last one.
+    end: Option<Mark>,
 }
 
 /// How far the list was read.
@@ -109,30 +118,78 @@ impl List {
         is_due || (!self.state.is_complete && watermark.start.is_none())
     }
 
-    /// One look at the list.
+    /// One look at the list: one reading of it, or one for each window of time.
     async fn look(&mut self) -> Result<(), Ended> {
-        let stream = Arc::clone(&self.follower.stream);
         let watermark = self.watermark();
         let is_whole = self.is_whole(watermark.as_ref());
         let (began, before) = (now_micros(), self.known.len());
         let mut look = self.follower.looks.begin();
         let mut mark = self.state.mark.clone();
-        let mut pages = Pages::new(stream.paging.as_ref());
         self.known.begin_look();
+        loop {
+            let span = self.span(watermark.as_ref().filter(|_| !is_whole), mark.as_ref(), began);
+            let read = self.read(&span, watermark.as_ref(), is_whole, &mut mark, &mut look).await?;
+            let Some(end) = span.end else {
+                if is_whole {
+                    self.delete_absent(before, read, &mut look).await?;
+                }
+                return self.close(watermark.as_ref(), mark, began, is_whole, &mut look).await;
+            };
+            // A window that is over is not asked for again, whatever it held.
+            mark = mark.max(Some(end));
+            self.state.mark.clone_from(&mark);
+            let mut delivery = self.follower.delivery(&mut look)?;
+            self.known.save(&mut delivery.checkpoint);
+            delivery.checkpoint.set(self.partition.clone(), self.state.save());
+            self.follower.deliver(delivery).await?;
+        }
+    }
+
+    /// What the next reading asks for.
+    fn span(&self, watermark: Option<&Watermark>, mark: Option<&Mark>, began: i64) -> Span {
+        let Some(settings) = watermark else { return Span { until: self.until(began), ..Span::default() } };
+        let offset = self.follower.caller.config.rate.utc_offset_h;
+        let since = mark.map(|mark| mark.since(settings, offset)).or_else(|| settings.start.clone());
+        let from = mark.cloned().or_else(|| Mark::parse(settings.start.as_ref()?, &settings.format));
+        let (Some(window), Some(Mark::Time(from)), Mark::Time(now)) = (settings.window_s, from, clock(began, settings, offset)) else {
+            return Span { since, until: self.until(began), end: None };
+        };
+        let end = from.saturating_add(i64::try_from(window).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+        if end >= now {
+            return Span { since, until: self.until(began), end: None };
+        }
+        Span { since, until: Some(Mark::Time(end).written(settings, offset)), end: Some(Mark::Time(end)) }
+    }
+
+    /// The time of the look, where the stream tells times.
+    fn until(&self, began: i64) -> Option<String> {
+        let Mode::Watermark(settings) = &self.follower.stream.mode else { return None };
+        time_format(settings)?;
+        let offset = self.follower.caller.config.rate.utc_offset_h;
+        Some(clock(began, settings, offset).written(settings, offset))
+    }
+
+    /// Reads the list of a span to its end; how many pages it had.
+    async fn read(
+        &mut self,
+        span: &Span,
+        watermark: Option<&Watermark>,
+        is_whole: bool,
+        mark: &mut Option<Mark>,
+        look: &mut Look,
+    ) -> Result<usize, Ended> {
+        let stream = Arc::clone(&self.follower.stream);
+        let mut pages = Pages::new(stream.paging.as_ref());
         let mut read = 0;
         loop {
             let mut values = Values::default();
             pages.set(&mut values);
-            if let Some(watermark) = watermark.as_ref().filter(|_| !is_whole)
-                && let Some(since) = self.state.mark.as_ref().map(|mark| mark.since(watermark)).or_else(|| watermark.start.clone())
-            {
-                values.set("since", since);
+            for (name, value) in [("since", &span.since), ("until", &span.until)] {
+                if let Some(value) = value {
+                    values.set(name, value);
+                }
             }
-            if let Some(watermark) = &watermark {
-                let until = clock(began, watermark, self.follower.caller.config.rate.utc_offset_h);
-                values.set("until", until.since(&Watermark { overlap_s: 0, ..watermark.clone() }));
-            }
-            let answer = self.ask(&values, pages.next.as_ref(), &mut look).await?;
+            let answer = self.ask(&values, pages.next.as_ref(), look).await?;
             let (name, places) = (&self.follower.name, pages.places());
             let (rows, places) = list_answer(&answer, &self.follower.caller.place(&self.request), (name, &stream), &places).await?;
             if !is_whole {
@@ -143,18 +200,14 @@ impl List {
             let has_more = pages.advance(&page, &self.follower.caller.base).map_err(|why| self.follower.broken(why, "mend `paging`"))?;
             drop(answer);
             read += 1;
-            self.page(&rows, watermark.as_ref(), &mut mark, &mut look).await?;
+            self.page(&rows, watermark, mark, look).await?;
             if self.follower.trail.is_long() {
-                self.flush(&mut look).await?;
+                self.flush(look).await?;
             }
             if !has_more {
-                break;
+                return Ok(read);
             }
         }
-        if is_whole {
-            self.delete_absent(before, read, &mut look).await?;
-        }
-        self.close(watermark.as_ref(), mark, began, is_whole, &mut look).await
     }
 
     /// Asks for a page. Rows that wait do not wait for one whose turn comes tomorrow.

@@ -1,6 +1,6 @@
 //! Watermarks: how far a list was read, as a number, a time or a text.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime};
 use serde_json::{Value, json};
 
 use crate::config::Watermark;
@@ -47,22 +47,33 @@ impl Mark {
     }
 
     /// What `{since}` is: the watermark less the overlap. A text has no overlap.
-    pub(crate) fn since(&self, settings: &Watermark) -> String {
-        let overlap = i64::try_from(settings.overlap_s).unwrap_or(i64::MAX);
+    pub(crate) fn since(&self, settings: &Watermark, utc_offset_h: i32) -> String {
+        self.back(settings.overlap_s).written(settings, utc_offset_h)
+    }
+
+    fn back(&self, overlap_s: u64) -> Self {
+        let overlap = i64::try_from(overlap_s).unwrap_or(i64::MAX);
         match self {
-            Self::Number(number) => number.saturating_sub(overlap).to_string(),
-            Self::Time(micros) => {
-                let since = micros.saturating_sub(overlap.saturating_mul(1_000_000));
-                let format = settings.send_format.as_deref().unwrap_or(&settings.format);
-                match DateTime::from_timestamp_micros(since) {
-                    // Only `%z` and the like make a difference between a time of UTC and one without a zone.
-                    Some(time) if has_zone(format) => time.format(format).to_string(),
-                    Some(time) => time.naive_utc().format(format).to_string(),
-                    None => String::new(),
-                }
-            }
-            Self::Text(text) => text.clone(),
+            Self::Number(number) => Self::Number(number.saturating_sub(overlap)),
+            Self::Time(micros) => Self::Time(micros.saturating_sub(overlap.saturating_mul(1_000_000))),
+            Self::Text(text) => Self::Text(text.clone()),
         }
+    }
+
+    /// As the service wants to be told it.
+    pub(crate) fn written(&self, settings: &Watermark, utc_offset_h: i32) -> String {
+        let micros = match self {
+            Self::Number(number) => return number.to_string(),
+            Self::Text(text) => return text.clone(),
+            Self::Time(micros) => *micros,
+        };
+        let format = settings.send_format.as_deref().unwrap_or(&settings.format);
+        let utc = if has_zone(&settings.format) { micros } else { micros.saturating_sub(hours(utc_offset_h)) };
+        let (Some(time), Some(zone)) = (DateTime::from_timestamp_micros(utc), FixedOffset::east_opt(utc_offset_h.saturating_mul(3_600)))
+        else {
+            return String::new();
+        };
+        time.with_timezone(&zone).format(format).to_string()
     }
 }
 
@@ -86,11 +97,19 @@ fn micros(text: &str, format: &str) -> Option<i64> {
         .map(|time| time.and_utc().timestamp_micros())
 }
 
-/// The time of a look by the hub's clock, as a service at this offset writes it.
+/// The time of a look by the hub's clock, as a watermark of the stream.
 pub(crate) fn clock(micros: i64, settings: &Watermark, utc_offset_h: i32) -> Mark {
-    let format = settings.send_format.as_deref().unwrap_or(&settings.format);
-    let shift = if has_zone(format) { 0 } else { i64::from(utc_offset_h) };
-    Mark::Time(micros.saturating_add(TimeDelta::hours(shift).num_microseconds().unwrap_or(0)))
+    let shift = if has_zone(&settings.format) { 0 } else { hours(utc_offset_h) };
+    Mark::Time(micros.saturating_add(shift))
+}
+
+/// The format in which `{since}` and `{until}` are told, where that is a time.
+pub(crate) fn time_format(settings: &Watermark) -> Option<&str> {
+    Some(settings.send_format.as_deref().unwrap_or(&settings.format)).filter(|format| format.contains('%'))
+}
+
+fn hours(hours: i32) -> i64 {
+    i64::from(hours) * 3_600_000_000
 }
 
 #[cfg(test)]
@@ -107,16 +126,30 @@ mod tests {
         for (format, text, since) in [
             ("%d/%m/%Y %H:%M:%S", "26/11/2026 00:00:30", "25/11/2026 23:59:30"),
             ("%Y-%m-%dT%H:%M:%S%.f", "2026-11-26T10:00:00.5", "2026-11-26T09:59:00.500"),
-            ("%Y-%m-%dT%H:%M:%S%z", "2026-11-26T10:00:00+0700", "2026-11-26T02:59:00+0000"),
+            ("%Y-%m-%dT%H:%M:%S%z", "2026-11-26T10:00:00+0700", "2026-11-26T09:59:00+0700"),
             ("%Y%m%d", "20261126", "20261125"),
             ("number", "1000", "940"),
             ("text", "0x07D2", "0x07D2"),
         ] {
             let mark = Mark::parse(text, format).unwrap();
-            assert_eq!(mark.since(&settings(format, 60)), since, "{format}");
+            assert_eq!(mark.since(&settings(format, 60), 7), since, "{format}");
             assert_eq!(Mark::restore(&mark.save()), Some(mark));
         }
         assert_eq!(Mark::parse("hôm qua", "%d/%m/%Y"), None);
+    }
+
+    #[test]
+    fn a_zone_is_reckoned_with_where_only_one_side_writes_it() {
+        for (format, sends, text, since) in [
+            ("%Y-%m-%dT%H:%M:%S%:z", "%d/%m/%Y %H:%M", "2026-11-26T03:00:00+00:00", "26/11/2026 10:00"),
+            ("%d/%m/%Y %H:%M", "%Y-%m-%dT%H:%M:%S%:z", "26/11/2026 10:00", "2026-11-26T10:00:00+07:00"),
+        ] {
+            let settings: Watermark = serde_json::from_value(json!({"format": format, "send_format": sends})).unwrap();
+            let mark = Mark::parse(text, format).unwrap();
+            assert_eq!(mark.since(&settings, 7), since);
+            let utc = DateTime::parse_from_rfc3339("2026-11-26T03:00:00Z").unwrap().timestamp_micros();
+            assert_eq!(clock(utc, &settings, 7), mark, "the hub's clock is in the same frame");
+        }
     }
 
     #[test]

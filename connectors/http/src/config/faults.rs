@@ -3,7 +3,7 @@
 use hub_sdk::ConfigFault;
 
 use super::{Auth, Format, HttpConfig, HttpStream, Keys, Mode, Paging, Request};
-use crate::mark::is_format;
+use crate::mark::{Mark, is_format, time_format};
 use crate::template::{ALWAYS, names};
 
 /// Every fault of a configuration.
@@ -36,6 +36,8 @@ pub(super) fn faults(config: &HttpConfig) -> Vec<ConfigFault> {
     auth(config, &mut faults);
     for (name, stream) in &config.streams {
         let at = format!("/streams/{}", name.replace('~', "~0").replace('/', "~1"));
+        let is_inside = config.streams.keys().any(|other| name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        faults.add(is_inside, &at, "begins with the name of another stream and `/`; name it otherwise");
         let has_session = matches!(config.auth, Some(Auth::Session(_)));
         streams(stream, &at, has_session, &mut faults);
     }
@@ -102,7 +104,17 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
     mode(stream, at, &mut allowed, faults);
     let own = if is_list { crate::paging::list_request(stream) } else { stream.request() };
     request(&own, at, &allowed, faults);
-    let uses = |name: &str| templates(&own).iter().any(|text| names(text).any(|used| used == name));
+    uses(stream, &own, at, faults);
+    faults.add(
+        stream.format == Format::Xml && stream.rows.is_empty(),
+        &format!("{at}/rows"),
+        "is empty; the rows of XML have a path, such as /Envelope/Body/row",
+    );
+}
+
+/// What a request must say, and does not.
+fn uses(stream: &HttpStream, own: &Request, at: &str, faults: &mut Faults) {
+    let uses = |name: &str| templates(own).iter().any(|text| names(text).any(|used| used == name));
     match &stream.paging {
         Some(Paging::Page(_)) => {
             faults.add(!uses("page"), &format!("{at}/paging/page"), "no request says the page: give `param`, or write {page}")
@@ -116,11 +128,16 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
         Some(Paging::Link(_) | Paging::Next(_)) | None => {}
     }
     match &stream.mode {
-        Mode::Watermark(_) => {
-            faults.add(!uses("since"), &format!("{at}/mode/watermark"), "no request says the watermark: give `param`, or write {since}");
+        Mode::Watermark(watermark) => {
+            let at = format!("{at}/mode/watermark");
+            let message = "{until} is a time: give `format` or `send_format` as one";
+            faults.add(uses("until") && time_format(watermark).is_none(), &format!("{at}/format"), message);
+            let is_open = watermark.window_s.is_some() && !uses("until");
+            faults.add(is_open, &format!("{at}/window_s"), "no request says where a window ends: write {until}");
+            faults.add(!uses("since"), &at, "no request says the watermark: give `param`, or write {since}");
         }
         Mode::Lookup(_) => {
-            let uses_key = templates(&own).iter().any(|text| names(text).any(|used| used == "key" || used.starts_with("key.")));
+            let uses_key = templates(own).iter().any(|text| names(text).any(|used| used == "key" || used.starts_with("key.")));
             faults.add(!uses_key, &format!("{at}/mode/lookup"), "no request says the key: write {key} in the path, query or body");
         }
         Mode::Push(_) => {
@@ -128,11 +145,6 @@ fn streams(stream: &HttpStream, at: &str, has_session: bool, faults: &mut Faults
         }
         Mode::Whole => {}
     }
-    faults.add(
-        stream.format == Format::Xml && stream.rows.is_empty(),
-        &format!("{at}/rows"),
-        "is empty; the rows of XML have a path, such as /Envelope/Body/row",
-    );
 }
 
 fn mode(stream: &HttpStream, at: &str, allowed: &mut Vec<&str>, faults: &mut Faults) {
@@ -157,6 +169,14 @@ fn mode(stream: &HttpStream, at: &str, allowed: &mut Vec<&str>, faults: &mut Fau
             );
             faults.add(watermark.format == "text" && watermark.overlap_s > 0, &format!("{at}/overlap_s"), "a text has no overlap");
             faults.add(watermark.full_every_s.is_some_and(|every| !is_time(every)), &format!("{at}/full_every_s"), "must be more than 0");
+            faults.add(watermark.window_s == Some(0), &format!("{at}/window_s"), "is 0; leave it out for no limit");
+            if watermark.window_s.is_some() {
+                let starts = |start: &String| matches!(Mark::parse(start, &watermark.format), Some(Mark::Time(_)));
+                let message = "`window_s` needs a time to start from, in the form of `format`";
+                faults.add(!watermark.start.as_ref().is_some_and(starts), &format!("{at}/start"), message);
+                let message = "cannot be: a request may span no more than `window_s`";
+                faults.add(watermark.full_every_s.is_some(), &format!("{at}/full_every_s"), message);
+            }
         }
         Mode::Lookup(lookup) => {
             allowed.extend(["key", "key."]);

@@ -298,6 +298,10 @@ pub struct Watermark {
     /// Seconds (steps of a number) that a look goes back behind the watermark, for changes that become visible late.
     #[serde(default)]
     pub overlap_s: u64,
+    /// Seconds that one request may span, for services that allow no longer ones: a look asks for `{since}` to `{until}` again and again, until now.
+    /// Needs `start`, in the form of `format`. Left out: one request up to now.
+    #[serde(default)]
+    pub window_s: Option<u64>,
     /// Seconds between looks that read everything without `{since}`, so that deletes are found. Left out: never.
     #[serde(default)]
     pub full_every_s: Option<f64>,

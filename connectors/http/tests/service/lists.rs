@@ -324,3 +324,34 @@ async fn a_stream_in_another_mode_than_before_is_a_mismatch() {
     config["streams"]["a"]["mode"] = json!({"lookup": {"keys": {"topic": {"name": "t", "field": "f"}}}});
     assert_eq!(failure(&open(&config).await, &checkpoint).await.kind(), ErrorKind::Mismatch);
 }
+
+#[tokio::test]
+async fn a_service_that_allows_short_spans_alone_is_asked_for_one_after_the_other() {
+    let days = Arc::new(Mutex::new(vec![dated(1, "a", "2026-11-02"), dated(2, "b", "2026-11-05")]));
+    let held = Arc::clone(&days);
+    let server = FakeLgsp::start(move |asked| {
+        let (from, to) = (asked.query("tu").to_owned(), asked.query("den").to_owned());
+        let inside = |row: &&Value| row["sua"].as_str().is_some_and(|at| at >= from.as_str() && at <= to.as_str());
+        Reply::json(&json!(held.lock().unwrap().iter().filter(inside).collect::<Vec<_>>()))
+    })
+    .await;
+    let today = chrono::Utc::now().date_naive();
+    let start = (today - chrono::Days::new(70)).to_string();
+    days.lock().unwrap()[0]["sua"] = json!((today - chrono::Days::new(65)).to_string());
+    days.lock().unwrap()[1]["sua"] = json!((today - chrono::Days::new(3)).to_string());
+    let mark = json!({"field": "sua", "format": "%Y-%m-%d", "param": "tu", "start": start, "window_s": 30 * 86_400});
+    let stream = json!({"path": "/ds", "key": ["id"], "query": {"den": "{until}"}, "mode": {"watermark": mark}});
+    let settings = config(&server, json!({"streams": {"a": stream}}));
+    let mut reader = Reader::start(&open(&settings).await, &Checkpoint::empty());
+    assert_eq!(reader.first_look().await.len(), 2);
+    assert_eq!(reader.completed, 1);
+    let spans: Vec<_> = server.asked("/ds").iter().map(|asked| (asked.query("tu").to_owned(), asked.query("den").to_owned())).collect();
+    let day = |ago| (today - chrono::Days::new(ago)).to_string();
+    assert_eq!(spans[..2], [(day(70), day(40)), (day(40), day(10))]);
+    assert_eq!(spans[2].0, day(10));
+    let checkpoint = reader.kill().await;
+    let asked = server.asked("/ds").len();
+    let mut reader = Reader::start(&open(&settings).await, &checkpoint);
+    assert_eq!(reader.first_look().await, Vec::<String>::new());
+    assert_eq!(server.asked("/ds")[asked].query("tu"), day(3), "windows that are over are not asked for again");
+}

@@ -88,6 +88,10 @@ fn every_fault_is_told_with_its_place() {
         "streams": {
             "a/b": {"path": "/x?{key}", "key": []},
             "mark": {"path": "/x", "key": ["id"], "format": "xml", "mode": {"watermark": {"field": "f", "format": "yyyy"}}},
+            "key/more": {"path": "/x", "key": ["id"]},
+            "span": {"path": "/x", "key": ["id"], "query": {"tu": "{since}"}, "mode": {"watermark": {
+                "field": "f", "format": "number", "start": "1", "window_s": 60, "full_every_s": 60,
+            }}},
             "page": {"path": "/x", "key": ["id"], "json": {}, "xml": "", "paging": {"page": {"size": 0}}},
             "key": {"path": "/x", "key": ["id"], "mode": {"lookup": {"keys": keys, "key_column": "khac", "ttl_s": 0}}},
             "push": {"path": "/x", "key": ["id"], "mode": {"push": {
@@ -114,6 +118,7 @@ fn every_fault_is_told_with_its_place() {
             "/streams/key/mode/lookup/key_column",
             "/streams/key/mode/lookup/keys/topic/name",
             "/streams/key/mode/lookup/ttl_s",
+            "/streams/key~1more",
             "/streams/mark/mode/watermark",
             "/streams/mark/mode/watermark/format",
             "/streams/mark/rows",
@@ -124,6 +129,9 @@ fn every_fault_is_told_with_its_place() {
             "/streams/push/mode/push/keys/topic/name",
             "/streams/push/mode/push/submit/request",
             "/streams/push/mode/push/submit/ticket",
+            "/streams/span/mode/watermark/full_every_s",
+            "/streams/span/mode/watermark/start",
+            "/streams/span/mode/watermark/window_s",
             "/timeout_s",
             "/tls",
         ]
