@@ -195,3 +195,79 @@ fn missing(columns: &[String], manner: &Manner) -> Result<(), Trouble> {
     let why = format!("the file has no column {missing}; it has {}", columns.join(", "));
     Err(Trouble::Bad(Bad { row: None, column: Some(missing.clone()), why }))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use hub_sdk::model::{Checkpoint, StreamName};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    /// Reads a file to its end, whatever comes of it.
+    fn read(format: &str, bytes: &[u8]) -> Result<u64, Trouble> {
+        let stream = serde_json::from_value(serde_json::json!({"pattern": "*", "format": format})).unwrap();
+        let manner = Manner {
+            stream: Arc::new(stream),
+            needed: Vec::new(),
+            must_have: true,
+            document_mib: 16,
+            spool: std::env::temp_dir(),
+            told: 0,
+            is_snapshot: true,
+            keeps: false,
+        };
+        let mut file = crate::text::nameless(&manner.spool).unwrap();
+        file.write_all(bytes).unwrap();
+        let known = Known::restore(&Checkpoint::empty(), &StreamName::new("s").unwrap()).unwrap();
+        let held = Held { known, columns: Columns::default(), table: None };
+        let mut reading = Reading::open(file, "a", manner, held).map_err(|(_, trouble)| trouble)?;
+        while !reading.step(BatchLimits::default())? {
+            reading.slice().unwrap();
+        }
+        reading.slice().unwrap();
+        Ok(reading.number())
+    }
+
+    /// Damages one byte after the other: a file may be refused or still be read, and nothing else may come of it.
+    fn damaged(format: &str, whole: &[u8]) {
+        let rows = read(format, whole).unwrap();
+        assert!(rows > 0);
+        let mut refused = 0;
+        for place in 0..whole.len() {
+            for value in [0xff, whole[place] ^ 1] {
+                let mut bytes = whole.to_vec();
+                bytes[place] = value;
+                match read(format, &bytes) {
+                    Ok(_) => {}
+                    Err(Trouble::Bad(_)) => refused += 1,
+                    Err(Trouble::Io(error)) => panic!("byte {place}: {error}"),
+                }
+            }
+        }
+        assert!(refused > 0);
+        for length in (0..whole.len()).step_by(7) {
+            let _refused_or_not = read(format, &whole[..length]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_workbook_costs_itself_alone() {
+        damaged("xls", include_bytes!("../tests/data/dan_cu.xls"));
+        damaged("xlsx", include_bytes!("../tests/data/dan_cu.xlsx"));
+    }
+
+    #[test]
+    fn a_damaged_table_costs_itself_alone() {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..50).map(|id| format!("số {id}"))));
+        let batch = RecordBatch::try_from_iter([("id", ids), ("ten", names)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        damaged("parquet", &writer.into_inner().unwrap());
+    }
+}

@@ -1,7 +1,7 @@
 //! Worksheets of Excel: XLSX and XLS, their header and their rows as text.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calamine::{Data, DataRef, ExcelDateTime, Reader, SheetType, SheetVisible, Xls, Xlsx};
@@ -13,8 +13,13 @@ use crate::row::Row;
 use crate::rows::{Bad, Trouble};
 use crate::text::content;
 
+mod biff;
+
 /// Rows in which the header is looked for.
 const HEADER_WITHIN: usize = 50;
+
+/// Bytes of `document_mib` that stand for one cell which a sheet of XLS spans: the library holds each of them, filled or not.
+const CELLS_OF_BYTES: u64 = 4;
 
 /// One worksheet in memory: its cells in the order of rows.
 #[derive(Debug, Default)]
@@ -68,11 +73,13 @@ impl Sheet {
                 sheet.add(cell.get_position(), cell.get_value());
             }
         } else if first.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
-            let size = file.metadata().map_err(Trouble::Io)?.len();
-            if size > document_mib << 20 {
+            let (limit, mut bytes) = (document_mib << 20, Vec::new());
+            file.take(limit + 1).read_to_end(&mut bytes).map_err(Trouble::Io)?;
+            let cells = biff::spanned(&bytes).ok_or_else(|| bad("the workbook is damaged"))?;
+            if bytes.len() as u64 > limit || cells > limit / CELLS_OF_BYTES {
                 return Err(too_large(document_mib));
             }
-            let mut book: Xls<_> = calamine::open_workbook_from_rs(BufReader::new(file)).map_err(|error| damaged(&error))?;
+            let mut book: Xls<_> = calamine::open_workbook_from_rs(Cursor::new(bytes)).map_err(|error| damaged(&error))?;
             let name = chosen(&book, choice)?;
             let range = book.worksheet_range(&name).map_err(|error| damaged(&error))?;
             let (top, left) = range.start().unwrap_or_default();
