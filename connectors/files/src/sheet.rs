@@ -1,10 +1,11 @@
 //! Worksheets of Excel: XLSX and XLS, their header and their rows as text.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calamine::{Data, DataRef, ExcelDateTime, Reader, SheetType, SheetVisible, Xls, Xlsx};
+use memchr::memmem;
 use zip::ZipArchive;
 
 use crate::config::{FileStream, SheetChoice};
@@ -18,7 +19,8 @@ mod biff;
 /// Rows in which the header is looked for.
 const HEADER_WITHIN: usize = 50;
 
-/// Bytes of `document_mib` that stand for one cell which a sheet of XLS spans: the library holds each of them, filled or not.
+/// Bytes of `document_mib` that stand for one cell which a sheet of XLS spans, or one text that XLSX says it has: the library makes
+/// room for each, filled or not.
 const CELLS_OF_BYTES: u64 = 4;
 
 /// One worksheet in memory: its cells in the order of rows.
@@ -253,21 +255,34 @@ fn borrowed(value: &Data) -> DataRef<'_> {
     }
 }
 
-/// Refuses a workbook whose parts are larger than the limit when they are unpacked, whatever its directory says of them.
+/// Refuses a workbook whose parts are larger than the limit when they are unpacked, whatever its directory says of them, or that
+/// says of more texts than fit into the limit: the library makes room for as many as it is told.
 fn within(file: &File, document_mib: u64) -> Result<(), Trouble> {
     let file = file.try_clone().map_err(Trouble::Io)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&error))?;
-    let mut left = document_mib << 20;
+    let limit = document_mib << 20;
+    let (mut left, mut part) = (limit, Vec::new());
     for place in 0..archive.len() {
         let member = archive.by_index(place).map_err(|error| damaged(&error))?;
-        // Pictures are never unpacked.
-        if !member.name().is_ok_and(|name| name.ends_with(".xml") || name.ends_with(".rels")) {
-            continue;
+        part.clear();
+        member.take(left + 1).read_to_end(&mut part).map_err(|error| damaged(&error))?;
+        left = left.checked_sub(part.len() as u64).ok_or_else(|| too_large(document_mib))?;
+        if told_texts(&part) > limit / CELLS_OF_BYTES {
+            return Err(too_large(document_mib));
         }
-        let size = io::copy(&mut member.take(left + 1), &mut io::sink()).map_err(|error| damaged(&error))?;
-        left = left.checked_sub(size).ok_or_else(|| too_large(document_mib))?;
     }
     Ok(())
+}
+
+/// The largest number of texts that a part says it has.
+fn told_texts(part: &[u8]) -> u64 {
+    let number = |at: usize| {
+        let digits = part[at..].iter().skip_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'=' | b'"' | b'\'' | b'+'));
+        let digits = digits.take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    };
+    let name = b"uniqueCount";
+    memmem::find_iter(part, name).map(|place| number(place + name.len())).max().unwrap_or(0)
 }
 
 fn too_large(document_mib: u64) -> Trouble {

@@ -43,6 +43,14 @@ fn workbook(rows: &str, is_1904: bool) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
+/// A workbook with shared texts.
+fn replaced(book: &[u8], texts: &str) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new_append(Cursor::new(book.to_vec())).unwrap();
+    archive.start_file("xl/sharedStrings.xml", zip::write::SimpleFileOptions::default()).unwrap();
+    archive.write_all(texts.as_bytes()).unwrap();
+    archive.finish().unwrap().into_inner()
+}
+
 fn text(text: &str) -> String {
     format!("<c t=\"inlineStr\"><is><t>{text}</t></is></c>")
 }
@@ -117,10 +125,14 @@ async fn a_workbook_may_be_packed_and_a_bomb_or_a_damaged_one_goes_aside() {
 
     let bomb = workbook(&format!("{}<!--{}-->", table(&[&["ma"], &["1"]]), " ".repeat(3 << 20)), false);
     assert!(bomb.len() < 100_000);
+    // It says that it has more texts than there is memory.
+    let told =
+        replaced(&book, "<sst xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" uniqueCount = \"99999999999\"></sst>");
     let mut truncated = book.clone();
     truncated.truncate(book.len() / 2);
     for (bytes, why) in [
         (bomb, "larger than document_mib, 1 MiB"),
+        (told, "larger than document_mib, 1 MiB"),
         (truncated, "the archive cannot be opened"),
         (b"id;ten\n1;An\n".to_vec(), "no workbook of Excel"),
         ([&b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"[..], &[0xff; 600]].concat(), "the workbook"),
