@@ -163,3 +163,23 @@ impl MysqlGtid {
         Ok(Self { source, number, committed })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_head_of_a_transaction_of_mysql_has_its_number_and_its_time() {
+        let mut body = vec![1];
+        body.extend_from_slice(&[0xab; 16]);
+        body.extend_from_slice(&42u64.to_le_bytes());
+        body.push(2);
+        body.extend_from_slice(&[0; 16]);
+        // The highest of seven bytes says that the original commit follows.
+        body.extend_from_slice(&(1_700_000_000_000_000u64 | 1 << 55).to_le_bytes()[..7]);
+        let expected = MysqlGtid { source: [0xab; 16], number: 42, committed: Some(1_700_000_000_000_000) };
+        assert_eq!(MysqlGtid::parse(&body).unwrap(), expected);
+        assert_eq!(MysqlGtid::parse(&body[..25]).unwrap().committed, None);
+    }
+}

@@ -48,7 +48,7 @@ pub(crate) struct Payload {
 impl Payload {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, WireError> {
         let mut bytes = Bytes::new(body);
-        let (mut is_zstd, mut length) = (true, 0);
+        let (mut is_zstd, mut length) = (true, 0u64);
         loop {
             let field = bytes.packed()?.ok_or(BROKEN)?;
             if field == 0 {
@@ -67,9 +67,13 @@ impl Payload {
         let plain = if is_zstd {
             zstd::bulk::decompress(bytes.rest(), usize::try_from(length).unwrap_or(0)).map_err(|_| BROKEN)?
         } else {
+            length = bytes.rest().len() as u64;
             bytes.rest().to_vec()
         };
-        Ok(Self { plain })
+        let payload = Self { plain };
+        // Cut off it would end early, and nobody would notice.
+        let whole: usize = payload.events().map(<[u8]>::len).sum();
+        if payload.plain.len() as u64 != length || whole != payload.plain.len() { Err(BROKEN) } else { Ok(payload) }
     }
 
     /// Its events, one after the other, each with its head.
@@ -81,5 +85,33 @@ impl Payload {
             rest = later;
             Some(event)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::binlog::Event;
+
+    fn event(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut event = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
+        event.extend_from_slice(&u32::try_from(19 + body.len()).unwrap().to_le_bytes());
+        event.extend_from_slice(&[0; 6]);
+        event.extend_from_slice(body);
+        event
+    }
+
+    #[test]
+    fn a_packed_transaction_of_mysql_has_its_events_in_order() {
+        let plain = [event(2, b"first"), event(16, b"second!")].concat();
+        let packed = zstd::bulk::compress(&plain, 3).unwrap();
+        let (size, whole) = (u8::try_from(packed.len()).unwrap(), u8::try_from(plain.len()).unwrap());
+        let head = [1, 1, size, 2, 1, 0, 3, 1, whole, 0];
+        let payload = Payload::parse(&[head.as_slice(), &packed].concat()).unwrap();
+        let events: Vec<_> = payload.events().map(|bytes| Event::parse(bytes, 0).unwrap()).collect();
+        let told: Vec<_> = events.iter().map(|event| (event.header.kind, event.body)).collect();
+        assert_eq!(told, [(2, b"first".as_slice()), (16, b"second!".as_slice())]);
+        assert!(Payload::parse(&head).is_err());
     }
 }

@@ -109,3 +109,34 @@ impl Walk {
         Ok(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    const COLUMNS: [LogColumn; 2] = [LogColumn::fixed(4), LogColumn::prefixed(1)];
+
+    #[test]
+    fn rows_of_mysql_have_extra_data_in_their_head() {
+        let header = Header { seconds: 0, kind: kind::UPDATE, server: 1, end: 0 };
+        // Table 7, flags, five bytes of extra data, two columns, all present before and after.
+        let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 5, 0, 0xaa, 0xbb, 0xcc, 2, 3, 3];
+        body.extend_from_slice(&[0, 1, 0, 0, 0, 2, b'h', b'i']);
+        body.extend_from_slice(&[2, 1, 0, 0, 0]);
+        let head = RowsHead::parse(header, &body).unwrap();
+        assert_eq!((head.table, head.change, head.columns, head.is_packed), (7, Change::Update, 2, false));
+        let mut walk = Walk::default();
+        assert_eq!(walk.all(&head, &COLUMNS, head.rows).unwrap(), 2);
+        let texts: Vec<_> = walk.cells.iter().map(|cell| cell.bytes(head.rows)).collect();
+        assert_eq!(texts, [Some(&[1, 0, 0, 0][..]), Some(b"hi"), Some(&[1, 0, 0, 0]), None]);
+    }
+
+    #[test]
+    fn rows_that_are_cut_off_are_refused() {
+        let header = Header { seconds: 0, kind: kind::WRITE_V1, server: 1, end: 0 };
+        let body = [7, 0, 0, 0, 0, 0, 1, 0, 2, 3, 0, 1, 0, 0, 0, 9, b'h', b'i'];
+        let head = RowsHead::parse(header, &body).unwrap();
+        assert!(Walk::default().all(&head, &COLUMNS, head.rows).is_err());
+    }
+}

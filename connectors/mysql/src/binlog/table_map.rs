@@ -105,6 +105,19 @@ impl TableMap {
     }
 }
 
+#[cfg(test)]
+impl LogColumn {
+    /// A column whose cells are so many bytes.
+    pub(super) const fn fixed(bytes: usize) -> Self {
+        Self { tag: tag::LONG, meta: 0, width: Width::Fixed(bytes) }
+    }
+
+    /// A column whose cells have a length in so many bytes before them.
+    pub(super) const fn prefixed(bytes: usize) -> Self {
+        Self { tag: tag::VARCHAR, meta: 0, width: Width::Prefixed(bytes) }
+    }
+}
+
 impl LogColumn {
     fn parse(tag: u8, metas: &mut Bytes<'_>) -> Result<Self, WireError> {
         use Width::{Fixed, Prefixed};

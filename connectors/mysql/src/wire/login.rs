@@ -168,3 +168,28 @@ fn prove(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_proof_shows_the_server_what_it_keeps_and_not_the_password() {
+        let (password, nonce) = ("mật khẩu", b"01234567890123456789");
+        let proof = prove(CACHING, password, nonce).unwrap();
+        // The server keeps the second digest: with it, the first comes out of the proof, and its digest must be the second.
+        let second = Sha256::digest(Sha256::digest(password.as_bytes()));
+        let salted = Sha256::new().chain_update(second).chain_update(nonce).finalize();
+        let first: Vec<u8> = proof.iter().zip(salted.iter()).map(|(left, right)| left ^ right).collect();
+        assert_eq!(Sha256::digest(&first), second);
+        assert_eq!(prove(NATIVE, "", nonce), Some(Vec::new()));
+        assert_eq!(prove("dialog", "", nonce), None);
+    }
+
+    #[test]
+    fn a_password_goes_in_clear_over_tls_alone() {
+        assert!(matches!(clear("x", false), Err(WireError::ClearPassword)));
+        assert_eq!(clear("x", true).unwrap(), b"x\0");
+    }
+}
