@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::api::{FakeApi, TOKEN};
 use crate::support::desk::Desk;
+use crate::support::mariadb::Mariadb;
 use crate::support::postgres::{PASSWORD, Postgres};
 use crate::support::{Scratch, source};
 
@@ -144,6 +145,42 @@ async fn a_token_that_an_api_refuses_is_told_without_it_and_without_the_answer()
     for shown in [error.report(), format!("{error:?}"), format!("{probe:?}")] {
         assert!(!shown.contains("sai-mat-khau") && !shown.contains("Gói"), "{shown}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tap_follows_the_log_of_a_database_with_its_deletes() {
+    let (server, scratch) = (Mariadb::start(PASSWORD), Scratch::new());
+    server.run("CREATE DATABASE hub; CREATE TABLE hub.nguoi (id bigint PRIMARY KEY, ten varchar(50))");
+    server.run("INSERT INTO hub.nguoi VALUES (1, 'Đặng Ánh'), (2, 'Bình')");
+    let config = json!({
+        "protocol": "singer",
+        "command": [source("tap-mysql", "tap-mysql")],
+        "config": {"host": "127.0.0.1", "port": server.port, "user": "hub", "filter_dbs": "hub", "engine": "mariadb"},
+        "secrets": {"/password": PASSWORD},
+        "folder": scratch.path(),
+        "every_s": 0.1,
+        "streams": {"hub-nguoi": {"mode": "log"}},
+    });
+    let mut desk = Desk::new(config, &["hub-nguoi"]);
+    let probe = desk.connector().await.probe().await.unwrap();
+    assert!(probe.findings.is_empty(), "{probe:?}");
+    let mut run = desk.run().await;
+    assert_eq!(desk.snapshot(&mut run).await, ["hub-nguoi r 1|Đặng Ánh", "hub-nguoi r 2|Bình"]);
+    run.kill().await;
+    server.run("UPDATE hub.nguoi SET ten = 'Bảo' WHERE id = 2; INSERT INTO hub.nguoi VALUES (3, 'Chi'); UPDATE hub.nguoi SET ten = 'Bé' WHERE id = 2; DELETE FROM hub.nguoi WHERE id = 1");
+    let mut run = desk.run().await;
+    let changes = desk.changes(&mut run, 4).await;
+    let short: Vec<_> = changes.iter().map(|change| change.split('|').take(2).collect::<Vec<_>>().join("|")).collect();
+    assert_eq!(
+        short,
+        ["hub-nguoi u 2|Bảo", "hub-nguoi c 3|Chi", "hub-nguoi u 2|Bé", "hub-nguoi d 1|Đặng Ánh"],
+        "each change, in its order"
+    );
+    run.kill().await;
+    let mut run = desk.run().await;
+    server.run("INSERT INTO hub.nguoi VALUES (4, 'Du')");
+    assert_eq!(desk.changes(&mut run, 1).await, ["hub-nguoi c 4|Du"], "nothing comes twice");
+    run.shut().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

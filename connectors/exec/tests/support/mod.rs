@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod desk;
 pub(crate) mod fake;
+pub(crate) mod mariadb;
 pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,11 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _removed = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Whether the tests run as root, which servers refuse.
+pub(crate) fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// The program of a real source, which is installed on first use.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Scratch;
+use super::{Scratch, is_root};
 
 /// Password of the account that reads.
 pub(crate) const PASSWORD: &str = "mat-khau-kho-doan";
@@ -20,10 +20,6 @@ pub(crate) struct Postgres {
 fn program(name: &str) -> String {
     let bin = std::env::var("HUB_PG_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
     format!("{bin}/{name}")
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// A command; the server refuses root, so root runs it as the user postgres.

@@ -17,6 +17,7 @@ install() {
 for wanted in "$@"; do
     case "$wanted" in
     tap-postgres) install tap-postgres pipelinewise-tap-postgres==1.8.4 tap-postgres ;;
+    tap-mysql) install tap-mysql pipelinewise-tap-mysql==1.6.0 tap-mysql ;;
     meltano) install meltano meltanolabs-tap-postgres==0.10.0 tap-postgres ;;
     faker) install faker airbyte-source-faker==7.2.1 source-faker ;;
     file) install file airbyte-source-file==0.5.39 source-file ;;
