@@ -57,16 +57,16 @@ pub(crate) async fn capture(source: &Mysql, from: Checkpoint, outlet: Outlet) ->
     let tables = load(source, &mut session).await?;
     let rules = rules(source, &mut session, &tables, &held).await?;
     let mut prepared = Prepared { server, session, tables, rules };
-    let (mut position, located) = match held.position.clone() {
+    let (position, located) = match held.position.clone() {
         Some(mut position) => {
             let located = locate(&prepared.server, &mut prepared.session, &mut position).await?;
-            (position, Some(located))
+            (position, located)
         }
-        None => (prepared.begin().await?, None),
-    };
-    let located = match located {
-        Some(located) => located,
-        None => locate(&prepared.server, &mut prepared.session, &mut position).await?,
+        None => {
+            let position = prepared.begin().await?;
+            let located = Located::at(&position);
+            (position, located)
+        }
     };
     source.note(&position);
     let mark =

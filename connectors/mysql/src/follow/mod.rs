@@ -20,7 +20,7 @@ use crate::catalog::{self, parts};
 use crate::charset::Charsets;
 use crate::decode::Rules;
 use crate::kind::Layout;
-use crate::server::Server;
+use crate::server::{LogPlace, Server};
 use crate::snapshot::{Land, SNAPSHOT_PREFIX, Stance, Territory};
 use crate::wire::{Session, WireError};
 use link::{Link, Start};
@@ -52,6 +52,13 @@ pub(crate) struct Following {
 
 /// A place to begin that was looked up.
 pub(crate) struct Located(Start);
+
+impl Located {
+    /// A position that was just asked of the server itself.
+    pub(crate) fn at(position: &LogPosition) -> Self {
+        Self(Start::Place(LogPlace { file: position.file.clone(), offset: position.offset }))
+    }
+}
 
 /// Finds where to go on; the position is changed where another server has taken over.
 ///
