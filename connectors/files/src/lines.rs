@@ -341,8 +341,11 @@ mod tests {
         assert!(records("").is_empty());
     }
 
+    /// A record's cells, and the line that comes after it.
+    type Record = (Vec<Option<Vec<u8>>>, u64);
+
     /// Every record of a text with its number of lines, or the error that ends it; found in the buffer or woven piece by piece.
-    fn outcome(text: &[u8], is_woven: bool) -> Vec<Result<(Vec<Option<Vec<u8>>>, u64), String>> {
+    fn outcome(text: &[u8], is_woven: bool) -> Vec<Result<Record, String>> {
         let (mut lines, mut row, mut records) = (Lines::new(Box::new(Cursor::new(text.to_vec()))), Row::default(), Vec::new());
         loop {
             let next = match is_woven {
