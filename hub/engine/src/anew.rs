@@ -53,6 +53,8 @@ struct Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Readings {
     streams: BTreeMap<String, Reading>,
+    /// The source has no present rows to read: nothing can be said to be gone.
+    without_snapshot: bool,
 }
 
 impl Readings {
@@ -72,6 +74,11 @@ impl Readings {
         (own, rest)
     }
 
+    /// The same of a source that tells changes alone, such as one that pushes: its streams count as read from the start.
+    pub(crate) fn without_snapshot(self) -> Self {
+        Self { without_snapshot: true, ..self }
+    }
+
     /// Notes the ends of the topics of streams that are to be read, and forgets streams that are no longer wanted. The
     /// checkpoint that comes back must be durable before anything is read.
     pub(crate) async fn begin(
@@ -82,8 +89,10 @@ impl Readings {
     ) -> Result<Checkpoint, RunError> {
         let mut moved = Checkpoint::empty();
         // Of a system that an older hub has read nothing is known; that all of it was read is the safe belief.
-        let believed = self.streams.is_empty() && !connectors.is_empty();
-        for (stream, topic) in streams.iter().filter(|(stream, _)| !self.streams.contains_key(stream)).cloned().collect::<Vec<_>>() {
+        let believed = self.without_snapshot || (self.streams.is_empty() && !connectors.is_empty());
+        let is_settled = |known: &Reading| known.read || !self.without_snapshot;
+        let new = streams.iter().filter(|(stream, _)| !self.streams.get(stream).is_some_and(is_settled));
+        for (stream, topic) in new.cloned().collect::<Vec<_>>() {
             let reading = match believed {
                 true => Reading { read: true, ..Reading::default() },
                 false => Reading { before: ends(kafka.clone(), topic).await?, ..Reading::default() },
@@ -321,6 +330,18 @@ mod tests {
         let (own, rest) = Readings::split(&whole());
         assert_eq!(rest.iter().map(|(partition, _)| partition).collect::<Vec<_>>(), ["wal"]);
         assert_eq!(own.streams.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_source_without_present_rows_is_never_read_anew() {
+        let (own, rest) = Readings::split(&whole());
+        let mut own = own.without_snapshot();
+        let streams = ["a", "b", "c"].map(|stream| (stream.to_owned(), Arc::from("nowhere")));
+        // No broker is asked where its topics end.
+        let moved = own.begin(&rest, &streams, &KafkaConfig::at("127.0.0.1:1")).await.unwrap();
+        assert_eq!(moved.get("hub/read/a"), Some(&json!({"read": true})));
+        assert_eq!(moved.get("hub/read/c"), Some(&json!({"read": true})));
+        assert!(own.under_way().is_empty() && own.due().is_none());
     }
 
     #[test]

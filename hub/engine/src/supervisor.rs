@@ -125,8 +125,13 @@ impl Supervisor {
 
     /// Whether a stream that is left out can come back without a new snapshot of all.
     fn takes_streams_up(&self) -> bool {
+        self.can(|abilities| abilities.add_streams)
+    }
+
+    /// Whether the connector declares an ability for this configuration.
+    fn can(&self, ability: fn(&hub_sdk::Abilities) -> bool) -> bool {
         let kind = self.shared.kinds.iter().find(|kind| kind.name == self.desired.spec.connector);
-        kind.and_then(|kind| kind.abilities(&self.desired.spec.config)).is_some_and(|abilities| abilities.add_streams)
+        kind.and_then(|kind| kind.abilities(&self.desired.spec.config)).is_some_and(|abilities| ability(&abilities))
     }
 
     /// Shows which streams are parked.
@@ -214,6 +219,7 @@ impl Supervisor {
         self.show(parking);
         let opened = self.lane.open(&self.system).await.map_err(RunError::Lane)?;
         let (readings, checkpoint) = Readings::split(&opened.checkpoint);
+        let readings = if self.can(|abilities| abilities.snapshot) { readings } else { readings.without_snapshot() };
         let metrics = self.metrics();
         Ok(Run {
             session: opened.session,
