@@ -108,8 +108,9 @@ impl Prepared {
         if held.position.as_ref() != Some(position) {
             news.set(LOG_PARTITION, position.to_json());
         }
-        let mut streams = Vec::with_capacity(self.tables.len());
-        for table in &self.tables {
+        let Self { server, session, tables, .. } = self;
+        let mut streams = Vec::with_capacity(tables.len());
+        for table in tables.iter() {
             let name = table.stream.as_str();
             let known = held.territories.remove(name);
             let layout = held.layouts.remove(name);
@@ -117,8 +118,7 @@ impl Prepared {
             let territory = match known {
                 Some(known) if begun => known,
                 _ => {
-                    let planned = self.server.session();
-                    let planned = territory(source, &self.server, &mut planned.await?, table, position).await?;
+                    let planned = territory(source, server, session, table, position).await?;
                     news.set(format!("{SNAPSHOT_PREFIX}{name}"), planned.to_json());
                     planned
                 }
