@@ -130,6 +130,7 @@ async fn a_table_that_is_emptied_while_it_is_read_ends_as_it_is_at_the_source() 
     while known.len() < 2_000 {
         learn(&mut known, run.take_rows().await);
     }
+    let mut again = 0;
     // It waits for the chunk that is being read.
     let rig = Arc::new(rig);
     let (emptying, at) = (Arc::clone(&rig), tokio::runtime::Handle::current());
@@ -139,6 +140,7 @@ async fn a_table_that_is_emptied_while_it_is_read_ends_as_it_is_at_the_source() 
             Ok(rows) => learn(&mut known, rows),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", error.report());
+                again += 1;
                 // What was read after it is read again.
                 known.clear();
                 run = Run::start(&connector, &run.checkpoint);
@@ -148,6 +150,8 @@ async fn a_table_that_is_emptied_while_it_is_read_ends_as_it_is_at_the_source() 
             break;
         }
     }
+    assert!(again <= 1, "it is read anew once at most: {again}");
+    println!("read anew {again} times");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

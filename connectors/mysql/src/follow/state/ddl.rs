@@ -147,3 +147,74 @@ impl State {
             .of(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use hub_sdk::BatchLimits;
+    use hub_sdk::model::{Op, StreamName};
+
+    use super::*;
+    use crate::binlog::kind;
+    use crate::follow::LogPosition;
+    use crate::kind::{Column, Kind, Layout};
+    use crate::snapshot::{Land, Territory};
+
+    /// A stream `d.t` with an `int` key, of which spans were read at these places.
+    fn state(territory: serde_json::Value) -> State {
+        let name = StreamName::new("d.t").unwrap();
+        let column = Column { name: "id".to_owned(), kind: Kind::Int { bytes: 4, unsigned: false }, source_type: "int".to_owned() };
+        let layout = Layout { columns: vec![column], key: vec![0] };
+        let land = Arc::new(Land::default());
+        let territory: Territory = serde_json::from_value(territory).unwrap();
+        land.settle(vec![(name.clone(), territory, None)], 0);
+        let stream = Stream::new(name, ("d", "t"), layout, crate::decode::Rules::default(), true);
+        let position =
+            LogPosition { server: String::new(), base: 0, file: "b.000000".to_owned(), offset: 4, gtid: String::new(), open: None };
+        State::new(vec![stream], land, BatchLimits::default(), position, None, 0)
+    }
+
+    /// A statement that was run in `d`, at a place.
+    fn statement(state: &mut State, text: &str, place: u32) -> Result<Taken, Trouble> {
+        let mut body = vec![0; 8];
+        body.extend_from_slice(&[1, 0, 0, 0, 0, b'd', 0]);
+        body.extend_from_slice(text.as_bytes());
+        state.query(Header { seconds: 0, kind: kind::QUERY, server: 1, end: place }, &body)
+    }
+
+    fn ops(state: &mut State) -> Vec<Op> {
+        state.close().unwrap().into_iter().flat_map(|batch| batch.ops).collect()
+    }
+
+    #[test]
+    fn a_truncate_is_told_by_what_was_read_before_and_after_it() {
+        let span = |upto: Option<&str>, read: Option<u64>| match (upto, read) {
+            (Some(upto), Some(read)) => serde_json::json!({"upto": [upto], "read": read}),
+            (None, Some(read)) => serde_json::json!({"read": read}),
+            _ => serde_json::json!({}),
+        };
+        let cases = [
+            (vec![span(Some("9"), Some(50)), span(None, None)], "Done", vec![Op::Truncate]),
+            (vec![span(Some("9"), Some(150)), span(None, None)], "Done", vec![]),
+            (vec![span(Some("9"), Some(50)), span(None, Some(150))], "Reread(0)", vec![Op::Truncate]),
+        ];
+        for (spans, taken, told) in cases {
+            let mut state = state(serde_json::json!({"complete": false, "spans": spans}));
+            assert_eq!(format!("{:?}", statement(&mut state, "TRUNCATE t", 100).unwrap()), taken);
+            assert_eq!(ops(&mut state), told);
+            assert_eq!(state.reached().offset, 100, "it is behind");
+        }
+    }
+
+    #[test]
+    fn a_dropped_table_breaks_its_stream_only_where_rows_of_it_were_read_before() {
+        let mut read = state(serde_json::json!({"complete": true}));
+        assert!(
+            matches!(statement(&mut read, "DROP TABLE t", 100), Err(Trouble::Source(error)) if error.kind() == ErrorKind::StreamBroken)
+        );
+        let mut unread = state(serde_json::json!({"complete": false, "spans": [{}]}));
+        assert!(matches!(statement(&mut unread, "DROP TABLE t", 100), Ok(Taken::Done)));
+    }
+}
