@@ -160,6 +160,7 @@ impl Prepared {
         session.close().await;
         let plots = tables.iter().zip(&streams).map(|(table, (territory, _))| (table.stream.clone(), territory.clone(), table.rows));
         source.land.settle(plots.collect(), position.latest());
+        let has_unread = streams.iter().any(|(territory, _)| !territory.is_read());
         let reading = Reading {
             server: server.clone(),
             rules: rules.clone(),
@@ -184,11 +185,14 @@ impl Prepared {
         };
         let workers = source.config.snapshot.workers;
         let reading = async {
-            match read_all(reading, workers).await {
-                // All is read: following alone decides when the run ends.
-                Ok(()) => std::future::pending::<Result<(), SourceError>>().await,
-                Err(error) => Err(error),
+            let told = reading.outlet.clone();
+            read_all(reading, workers).await?;
+            // The same word as when following begins: the rows that came between have made the system seem to read.
+            if has_unread && told.deliver(Delivery::new(Vec::new(), Checkpoint::empty())).await.is_err() {
+                return Ok(());
             }
+            // Following alone decides when the run ends.
+            std::future::pending::<Result<(), SourceError>>().await
         };
         tokio::select! {
             followed = follow(following, located) => followed,

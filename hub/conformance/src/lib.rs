@@ -95,6 +95,7 @@ macro_rules! conformance {
             snapshot: snapshot_and_stream_give_identical_columns_and_values,
             snapshot: the_hand_off_has_no_gap_and_no_duplicate,
             snapshot: a_sample_and_a_scan_are_what_a_capture_yields,
+            snapshot: once_all_is_read_it_says_that_it_follows,
             snapshot: discover_tells_the_columns_that_a_capture_yields,
             stream: changes_of_a_key_keep_their_order,
             stream: deletes_and_nulls_are_told,

@@ -31,6 +31,24 @@ pub async fn what_is_there_is_read_once<F: Fixture>() {
     run.shut().await;
 }
 
+/// Behind the last row that is there comes an empty delivery: without it a system would seem to read, and to fall behind, until something changes.
+pub async fn once_all_is_read_it_says_that_it_follows<F: Fixture>() {
+    let able = |abilities: &hub_sdk::Abilities| abilities.snapshot && abilities.follow;
+    let Some(mut stage) = Stage::<F>::able("snapshot and follow", able).await else { return };
+    stage.fill(1, 10).await;
+    let connector = stage.connector().await;
+    let mut run = Run::start(&connector, &Checkpoint::empty());
+    let (mut reads, mut completed, mut follows) = (0, false, false);
+    while reads < 10 || !completed || !follows {
+        let delivery = run.next().await.unwrap();
+        let says_so = delivery.batches.is_empty() && delivery.checkpoint.is_empty() && delivery.evidence.is_empty();
+        follows = says_so || (follows && delivery.batches.is_empty());
+        reads += delivery.batches.iter().map(hub_sdk::model::ChangeBatch::len).sum::<usize>();
+        completed |= !delivery.completed.is_empty();
+    }
+    run.shut().await;
+}
+
 /// The hardest values of every type are the same columns and cells, whether read or followed.
 pub async fn snapshot_and_stream_give_identical_columns_and_values<F: Fixture>() {
     let able = |abilities: &hub_sdk::Abilities| abilities.snapshot && abilities.follow;
