@@ -96,6 +96,7 @@ async fn insert(from: i64, count: i64, per: i64) -> Outcome<()> {
     let mut at = from;
     while at < from + count {
         let last = (at + per).min(from + count) - 1;
+        let sequence = format!("bench.seq_{at}_to_{last}");
         sql(&format!(
             "INSERT INTO bench.item SELECT seq, concat('000.00.01.H09-', lpad(seq % 1000000, 6, '0')),
                elt(seq % 4 + 1, 'Nguyễn Văn Trường', 'Trần Thị Ngọc Ánh', 'Lê Hoàng Phúc', 'Phạm Quỳnh Như'),
@@ -103,9 +104,8 @@ async fn insert(from: i64, count: i64, per: i64) -> Outcome<()> {
                date '1950-01-01' + INTERVAL seq % 20000 DAY, timestamp '2024-01-01 00:00:00' + INTERVAL seq * 7 SECOND,
                timestamp '2024-06-01 00:00:00' + INTERVAL seq * 3 SECOND, seq % 500000 + 0.5, (seq % 1000000) * 1.0001,
                elt(seq % 4 + 1, 'MOI', 'DXL', 'HT', 'DTR'), seq % 100, concat('Hồ sơ đăng ký kinh doanh, bổ sung giấy tờ lần ', seq % 9)
-             FROM bench_sequence"
-        )
-        .replace("bench_sequence", &format!("bench.seq_{at}_to_{last}")))
+             FROM {sequence}"
+        ))
         .await?;
         at = last + 1;
     }
