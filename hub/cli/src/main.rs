@@ -1,5 +1,6 @@
 //! The `hub` command: reads the configuration, runs systems, and shows what they do.
 
+mod arenas;
 mod avro;
 mod command;
 mod config;
@@ -75,6 +76,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_)) {
+        arenas::bound();
+    }
     let format = if cli.global.log_format == "json" { Format::Json } else { Format::Pretty };
     let quiet = !matches!(cli.command, Command::Run(_));
     let filter = cli.global.log.as_deref().unwrap_or(if quiet { "error,rdkafka=off" } else { "info,rdkafka=off" });

@@ -172,6 +172,13 @@ impl Hub {
         .await
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let whole = std::fs::read_to_string(format!("/proc/{}/environ", self.child.id())).unwrap();
+        whole.split('\0').find_map(|line| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

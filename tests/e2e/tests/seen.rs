@@ -32,6 +32,18 @@ async fn not_ready(hub: &Hub, because: &str) -> String {
 }
 
 #[tokio::test]
+async fn the_allocator_has_an_arena_a_core_and_not_eight() {
+    let source = Source::create(TABLE).await;
+    let setup = Setup::new(&source, STREAM);
+    let hub = setup.run();
+    hub.reaches("following").await;
+    let arenas: usize = hub.variable("MALLOC_ARENA_MAX").expect("it is bounded").parse().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(std::env::var_os("MALLOC_ARENA_MAX").is_some() || arenas == cores.max(2), "{arenas} arenas on {cores} cores");
+    assert!(hub.stop(), "it ends by the id that it was started with");
+}
+
+#[tokio::test]
 async fn every_metric_is_there_and_true_after_known_work() {
     let source = Source::create(TABLE).await;
     source.run("INSERT INTO nguoi SELECT i, 'A', CASE WHEN i <= 10 THEN '31/02/2000' END, 1, 'HD' FROM generate_series(1, 5000) i").await;

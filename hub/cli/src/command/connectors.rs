@@ -99,7 +99,26 @@ fn collect(schema: &Value, root: &Value, prefix: &str, found: &mut Vec<Setting>)
             Some(value) => value.to_string(),
         };
         found.push(Setting { path: path.clone(), kind: kind(about, root), default, about: words.replace('\n', " ") });
-        collect(target, root, &path, found);
+        inside(target, root, &path, found);
+    }
+}
+
+/// No section of a connector is nested deeper; a schema that holds itself ends here.
+const DEEPEST: usize = 8;
+
+/// The settings within one: of a section, of each entry of a map (`<name>`) or a list (`[]`), of each of several forms.
+fn inside(target: &Value, root: &Value, path: &str, found: &mut Vec<Setting>) {
+    if path.split('.').count() > DEEPEST {
+        return;
+    }
+    collect(target, root, path, found);
+    for (part, suffix) in [("additionalProperties", ".<name>"), ("items", "[]")] {
+        if let Some(entries) = target.get(part).filter(|entries| entries.is_object()) {
+            inside(resolve(entries, root), root, &format!("{path}{suffix}"), found);
+        }
+    }
+    for form in target.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+        inside(resolve(form, root), root, path, found);
     }
 }
 
@@ -123,11 +142,7 @@ fn kind(schema: &Value, root: &Value) -> String {
         return "secret".to_owned();
     }
     let target = resolve(schema, root);
-    let options: Vec<String> = match (target.get("enum"), target.get("oneOf")) {
-        (Some(Value::Array(options)), _) => options.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        (_, Some(Value::Array(options))) => options.iter().filter_map(|option| option.get("const")?.as_str()).map(str::to_owned).collect(),
-        _ => Vec::new(),
-    };
+    let options = options(target);
     if !options.is_empty() {
         return options.join(" | ");
     }
@@ -143,8 +158,25 @@ fn kind(schema: &Value, root: &Value) -> String {
         Some(Value::Array(names)) => {
             names.iter().filter_map(Value::as_str).find(|name| *name != "null").map(word).unwrap_or_default().to_owned()
         }
-        _ => String::new(),
+        _ => "any value".to_owned(),
     }
+}
+
+/// What a setting with several forms may be: words, and names of sections.
+fn options(target: &Value) -> Vec<String> {
+    let words = |list: &Value| list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    if let Some(list) = target.get("enum") {
+        return words(list);
+    }
+    let form = |form: &Value| -> Vec<String> {
+        match (form.get("const").and_then(Value::as_str), form.get("enum"), form.get("properties").and_then(Value::as_object)) {
+            (Some(word), _, _) => vec![word.to_owned()],
+            (_, Some(list), _) => words(list),
+            (_, _, Some(sections)) => sections.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    };
+    target.get("oneOf").and_then(Value::as_array).into_iter().flatten().flat_map(form).collect()
 }
 
 /// Whether a property's value is a secret.
@@ -170,6 +202,32 @@ mod tests {
                 assert!(!setting.kind.is_empty(), "{}: {} has no type", connector.name, setting.path);
             }
         }
+    }
+
+    #[test]
+    fn settings_of_each_stream_and_of_each_form_are_shown() {
+        let schema = serde_json::json!({
+            "properties": {"streams": {"description": "d", "type": "object", "additionalProperties": {"$ref": "#/$defs/Stream"}}},
+            "$defs": {
+                "Stream": {"type": "object", "properties": {"auth": {"$ref": "#/$defs/Auth", "description": "d"}, "any": {"description": "d"}}},
+                "Auth": {"oneOf": [
+                    {"const": "none", "type": "string"},
+                    {"type": "object", "properties": {"hmac": {"type": "object", "description": "d", "properties": {"header": {"type": "string"}}}}},
+                ]},
+            },
+        });
+        let told: Vec<_> = settings(&schema).into_iter().map(|setting| (setting.path, setting.kind)).collect();
+        let told: Vec<_> = told.iter().map(|(path, kind)| (path.as_str(), kind.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("streams", "section"),
+                ("streams.<name>.auth", "none | hmac"),
+                ("streams.<name>.auth.hmac", "section"),
+                ("streams.<name>.auth.hmac.header", "text"),
+                ("streams.<name>.any", "any value"),
+            ]
+        );
     }
 
     #[test]
