@@ -252,8 +252,8 @@ fn shape(session: &Session, stream: &OdbcStream, name: StreamName) -> Result<Str
         Ok(columns) => Arc::clone(&columns.schema),
         Err(error) if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Throttled) => return Err(error.of(name)),
         Err(error) => {
-            // What to do is in its words already.
-            findings.push(Finding { fatal: true, code: "unreadable", message: error.report(), remedy: None });
+            let remedy = error.advice().map(str::to_owned);
+            findings.push(Finding { fatal: true, code: "unreadable", message: error.chain(), remedy });
             Arc::new(arrow::datatypes::Schema::empty())
         }
     };

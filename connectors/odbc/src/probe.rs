@@ -36,15 +36,14 @@ pub(crate) async fn probe(odbc: &Odbc) -> Result<Probe, SourceError> {
         Ok(probe) => Ok(probe),
         Err(error) => {
             let (code, remedy) = match error.kind() {
-                // What to do is in its words already.
-                ErrorKind::Denied => ("login-refused", None),
+                ErrorKind::Denied => ("login-refused", error.advice().map(str::to_owned)),
                 ErrorKind::BadConfig => ("driver-missing", Some(drivers())),
                 ErrorKind::Unreachable | ErrorKind::Throttled => {
                     ("unreachable", Some("mend server and port, or let the network pass".to_owned()))
                 }
                 _ => return Err(error),
             };
-            let finding = Finding { fatal: true, code, message: error.report(), remedy };
+            let finding = Finding { fatal: true, code, message: error.chain(), remedy };
             Ok(Probe { server: odbc.settings.place(), findings: vec![finding] })
         }
     }

@@ -89,6 +89,17 @@ impl SourceError {
     /// The whole chain in one line, with the advice: for status pages and terminals.
     #[must_use]
     pub fn report(&self) -> String {
+        let mut text = self.chain();
+        if let Some(advice) = &self.advice {
+            text.push_str("; ");
+            text.push_str(advice);
+        }
+        text
+    }
+
+    /// The whole chain in one line without the advice, for where that stands by itself.
+    #[must_use]
+    pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(next) = cause {
@@ -98,10 +109,6 @@ impl SourceError {
                 text.push_str(&part);
             }
             cause = next.source();
-        }
-        if let Some(advice) = &self.advice {
-            text.push_str("; ");
-            text.push_str(advice);
         }
         text
     }
