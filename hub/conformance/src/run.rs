@@ -15,6 +15,9 @@ use crate::{Fixture, Replica};
 /// How long anything may take before a case gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Deliveries that may wait: more than those without a row with which a run begins, so that the budget is what holds the others.
+const QUEUE: usize = 16;
+
 /// A fixture, and what its connector is opened with.
 pub struct Stage<F: Fixture> {
     /// The source.
@@ -111,7 +114,7 @@ impl<C: Connector> Run<C> {
     #[must_use]
     pub fn start_within(connector: &Arc<C>, from: &Checkpoint, bytes: usize) -> Self {
         let budget = Budget::new(bytes);
-        let (out, deliveries) = outlet(budget.clone(), 4);
+        let (out, deliveries) = outlet(budget.clone(), QUEUE);
         let (capturing, from) = (Arc::clone(connector), from.clone());
         let task = tokio::spawn(async move { capturing.capture(from, out).await });
         Self { connector: Arc::clone(connector), budget, task, deliveries }
