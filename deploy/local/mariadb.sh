@@ -11,6 +11,7 @@ mariadb_configure() {
   cat <<EOF
 [mariadbd]
 datadir = $1/data
+tmpdir = $1/tmp
 socket = $1/socket
 pid-file = $1/pid
 log-error = $1/server.log
@@ -35,7 +36,8 @@ EOF
 
 mariadb_create() {
   rm -rf "$1/data"
-  as_postgres mariadb-install-db --no-defaults --datadir="$1/data" --auth-root-authentication-method=normal --skip-test-db \
+  # In /tmp a server that starts removes what looks like a temporary table of its own, whoever's it is.
+  as_postgres mariadb-install-db --no-defaults --datadir="$1/data" --tmpdir="$1/tmp" --auth-root-authentication-method=normal --skip-test-db \
     >"$LOGS/mariadb-install.log" 2>&1 9>&- || {
     tail -n 10 "$LOGS/mariadb-install.log" >&2
     die "mariadb-install-db failed; its log is $LOGS/mariadb-install.log"
@@ -53,7 +55,7 @@ mariadb_up() {
     return
   fi
   require_free "$MARIADB_PORT" HUB_MARIADB_PORT
-  mkdir -p "$LOGS" "$home"
+  mkdir -p "$LOGS" "$home/tmp"
   if is_root; then
     chmod a+x "$STATE" "$(dirname "$home")"
     chown -R postgres: "$home"

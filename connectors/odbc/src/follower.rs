@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, SchemaRef, TimeUnit, TimestampNanosecondType};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, RowFault, StreamName};
 use hub_sdk::{Delivery, ErrorKind, Look, Looks, Noted, Outlet, Shut, SourceError, now_micros};
@@ -87,6 +88,33 @@ struct Sifted {
     faults: Vec<RowFault>,
 }
 
+/// Bytes of rows that are told together at most.
+const GATHERED_BYTES: usize = 4 << 20;
+
+/// Rows of several pages that are told together: a page is as small as the widest row makes it, and a delivery costs a commit.
+#[derive(Default)]
+struct Gathered {
+    rows: Vec<RecordBatch>,
+    ops: Vec<Op>,
+    faults: Vec<RowFault>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, page: &Page, sifted: Sifted) -> Result<(), ArrowError> {
+        let before = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
+        let rows = match sifted.places.len() == page.rows.num_rows() {
+            true => page.rows.clone(),
+            false => take_record_batch(&page.rows, &UInt32Array::from(sifted.places))?,
+        };
+        self.bytes += rows.get_array_memory_size();
+        self.rows.push(rows);
+        self.faults.extend(sifted.faults.into_iter().map(|fault| RowFault { row: fault.row.saturating_add(before), ..fault }));
+        self.ops.extend(sifted.ops);
+        Ok(())
+    }
+}
+
 impl Follower {
     /// What a checkpoint says of a stream.
     pub(crate) fn restore(&mut self, from: &Checkpoint) -> Result<(), String> {
@@ -161,6 +189,7 @@ impl Follower {
         };
         let identity = self.places(&columns.schema)?;
         let marks = part.watermark.as_ref().map(|mark| self.place(&columns.schema, &mark.column)).transpose()?;
+        let mut gathered = Gathered::default();
         while let Some(page) = reading.page().await {
             let marks = marks.map(|place| self.marks(page.rows.column(place), &part)).transpose()?;
             let sifted = self.sift(&page, &identity, marks.as_deref(), part.low)?;
@@ -168,7 +197,14 @@ impl Follower {
             if sifted.places.is_empty() {
                 continue;
             }
-            let batches = self.batches(&mut look, &page, sifted)?;
+            gathered.add(&page, sifted).map_err(|error| self.defect(error))?;
+            if gathered.ops.len() >= self.rows || gathered.bytes >= GATHERED_BYTES {
+                let batches = self.batches(&mut look, std::mem::take(&mut gathered))?;
+                self.deliver(batches, &part, &[], link.dialect()).await?;
+            }
+        }
+        if !gathered.ops.is_empty() {
+            let batches = self.batches(&mut look, gathered)?;
             self.deliver(batches, &part, &[], link.dialect()).await?;
         }
         link.finish(reading).await.map_err(|error| error.of(self.name.clone()))?;
@@ -224,13 +260,10 @@ impl Follower {
         Ok(sifted)
     }
 
-    fn batches(&self, look: &mut Look, page: &Page, sifted: Sifted) -> Result<Vec<ChangeBatch>, SourceError> {
-        let rows = if sifted.places.len() == page.rows.num_rows() {
-            page.rows.clone()
-        } else {
-            take_record_batch(&page.rows, &UInt32Array::from(sifted.places)).map_err(|error| self.defect(error))?
-        };
-        Ok(batches(&self.name, look, &rows, &sifted.ops, &sifted.faults, false))
+    fn batches(&self, look: &mut Look, gathered: Gathered) -> Result<Vec<ChangeBatch>, SourceError> {
+        let Some(first) = gathered.rows.first() else { return Ok(Vec::new()) };
+        let rows = concat_batches(&first.schema(), &gathered.rows).map_err(|error| self.defect(error))?;
+        Ok(batches(&self.name, look, &rows, &gathered.ops, &gathered.faults, false))
     }
 
     async fn delete_absent(

@@ -35,6 +35,8 @@ impl Mariadb {
         let (folder, data) = (scratch.path().display(), scratch.path().join("data").display().to_string());
         let made = lent("mariadb-install-db")
             .args(["--no-defaults", &format!("--datadir={data}"), "--auth-root-authentication-method=normal", "--skip-test-db"])
+            // A server that starts removes what looks like a temporary table of its own, whoever's it is.
+            .arg(format!("--tmpdir={folder}"))
             .status();
         assert!(made.unwrap().success(), "mariadb-install-db");
         let mut command = lent("mariadbd");
@@ -42,6 +44,7 @@ impl Mariadb {
         command.args(["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--character-set-server=utf8mb4"]);
         command.args([
             format!("--datadir={data}"),
+            format!("--tmpdir={folder}"),
             format!("--port={port}"),
             format!("--socket={folder}/socket"),
             format!("--pid-file={folder}/pid"),

@@ -74,6 +74,8 @@ impl Database {
             Kind::Mariadb => {
                 let made = lent("mariadb-install-db")
                     .args(["--no-defaults", &format!("--datadir={data}"), "--auth-root-authentication-method=normal", "--skip-test-db"])
+                    // A server that starts removes what looks like a temporary table of its own, whoever's it is.
+                    .arg(format!("--tmpdir={}", database.folder.display()))
                     .stdout(Stdio::piped())
                     .stderr(Stdio::piped())
                     .output()
@@ -128,6 +130,7 @@ impl Database {
                 let socket = self.folder.join("socket");
                 command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0"]);
                 command.args([format!("--datadir={data}"), format!("--port={port}"), format!("--socket={}", socket.display())]);
+                command.arg(format!("--tmpdir={}", self.folder.display()));
                 command.args([format!("--pid-file={}", self.folder.join("pid").display()), "--max-allowed-packet=256M".to_owned()]);
                 command
             }
