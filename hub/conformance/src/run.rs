@@ -16,7 +16,7 @@ use crate::{Fixture, Replica};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Deliveries that may wait: more than those without a row with which a run begins, so that the budget is what holds the others.
-const QUEUE: usize = 16;
+const MANY: usize = 16;
 
 /// A fixture, and what its connector is opened with.
 pub struct Stage<F: Fixture> {
@@ -104,17 +104,21 @@ pub struct Run<C: Connector> {
 }
 
 impl<C: Connector> Run<C> {
-    /// Starts after a checkpoint.
+    /// Starts after a checkpoint; four deliveries may wait.
     #[must_use]
     pub fn start(connector: &Arc<C>, from: &Checkpoint) -> Self {
-        Self::start_within(connector, from, 64 << 20)
+        Self::begin(connector, from, 64 << 20, 4)
     }
 
-    /// Starts with a budget in bytes.
+    /// Starts with a budget in bytes, which is what holds its deliveries.
     #[must_use]
     pub fn start_within(connector: &Arc<C>, from: &Checkpoint, bytes: usize) -> Self {
+        Self::begin(connector, from, bytes, MANY)
+    }
+
+    fn begin(connector: &Arc<C>, from: &Checkpoint, bytes: usize, deliveries: usize) -> Self {
         let budget = Budget::new(bytes);
-        let (out, deliveries) = outlet(budget.clone(), QUEUE);
+        let (out, deliveries) = outlet(budget.clone(), deliveries);
         let (capturing, from) = (Arc::clone(connector), from.clone());
         let task = tokio::spawn(async move { capturing.capture(from, out).await });
         Self { connector: Arc::clone(connector), budget, task, deliveries }
