@@ -78,7 +78,10 @@ impl Outcome {
     }
 }
 
-/// Finds a program: a path, or a name in `PATH`. What it was looked for as, where it is not there.
+/// Where programs without a path are looked for, by the hub and by its children: the environment is not the connector's to read.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Finds a program: a path, or a name in [`PATH`]. What it was looked for as, where it is not there.
 pub(crate) fn find(program: &str, directory: &Path) -> Result<PathBuf, String> {
     use std::os::unix::fs::PermissionsExt;
     let is_program = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
@@ -88,9 +91,8 @@ pub(crate) fn find(program: &str, directory: &Path) -> Result<PathBuf, String> {
         let path = std::path::absolute(&path).unwrap_or(path);
         return if is_program(&path) { Ok(path) } else { Err(format!("{} is no program that may be run", path.display())) };
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| is_program(path));
-    found.ok_or_else(|| format!("{program} is in no folder of PATH"))
+    let found = PATH.split(':').map(|folder| Path::new(folder).join(program)).find(|path| is_program(path));
+    found.ok_or_else(|| format!("{program} is in no folder of {PATH}; write the path of the program"))
 }
 
 impl Launcher {
@@ -136,10 +138,7 @@ impl Launcher {
         words.extend(self.command.iter().chain(arguments).cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().current_dir(home);
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        command.env("HOME", home).env("TMPDIR", home).env("LANG", "C.UTF-8").env("TZ", "UTC");
+        command.env("PATH", PATH).env("HOME", home).env("TMPDIR", home).env("LANG", "C.UTF-8").env("TZ", "UTC");
         command.envs(self.env.iter().map(|(name, value)| (name, value.reveal())));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         command
