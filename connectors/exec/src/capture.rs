@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hub_sdk::model::Checkpoint;
-use hub_sdk::{Delivery, ErrorKind, OpenContext, Outlet, Shut, SourceError};
+use hub_sdk::{Delivery, Ended, ErrorKind, OpenContext, Outlet, SourceError};
 
 use crate::ask::discover;
 use crate::catalog::Offered;
@@ -18,26 +18,6 @@ use crate::stream::{Before, identity, is_of};
 
 /// Partition that says which program was read.
 const SOURCE: &str = "source";
-
-/// How a run ends.
-pub(crate) enum Ended {
-    /// Nobody receives any more.
-    Shut,
-    /// An error.
-    Failed(SourceError),
-}
-
-impl From<Shut> for Ended {
-    fn from(_: Shut) -> Self {
-        Self::Shut
-    }
-}
-
-impl From<SourceError> for Ended {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// What capturing a system needs.
 pub(crate) struct Capture {

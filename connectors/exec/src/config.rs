@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hub_sdk::{ConfigFault, Secret};
+use hub_sdk::{ConfigFault, Secret, pointer_part};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -212,16 +212,16 @@ impl ExecConfig {
         fault(!is_argument, "/catalog_argument", "must be an argument such as --catalog, or empty");
         let value = Value::Object(self.config.0.clone());
         for pointer in self.secrets.keys() {
-            let place = format!("/secrets/{}", escaped(pointer));
+            let place = format!("/secrets/{}", pointer_part(pointer));
             fault(!pointer.starts_with('/'), &place, "is no JSON pointer; write /password, or /credentials/password for a nested one");
             fault(value.pointer(pointer).is_some(), &place, "is given in `config` too; leave it out there");
         }
         for name in self.env.keys() {
             let wrong = name.is_empty() || name.contains(['=', '\0', ' ']);
-            fault(wrong, &format!("/env/{}", escaped(name)), "is no name of a variable");
+            fault(wrong, &format!("/env/{}", pointer_part(name)), "is no name of a variable");
         }
         for (name, stream) in &self.streams {
-            let place = |field: &str| format!("/streams/{}/{field}", escaped(name));
+            let place = |field: &str| format!("/streams/{}/{field}", pointer_part(name));
             fault(stream.mode == Mode::Log && !is_singer, &place("mode"), "`log` is for `protocol: singer`; write `changes`");
             fault(stream.mode != Mode::Changes && stream.cursor.is_some(), &place("cursor"), "is for `mode: changes` alone");
             let is_whole = stream.mode == Mode::Whole;
@@ -230,10 +230,6 @@ impl ExecConfig {
         }
         faults
     }
-}
-
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 mod defaults {

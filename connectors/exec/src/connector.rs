@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName};
 use hub_sdk::{
-    Abilities, Column, ConfigFault, Connector, Delivery, ErrorKind, OpenContext, Outlet, Probe, Progress, SourceError, SourceGauge,
+    Abilities, Column, ConfigFault, Connector, Delivery, Ended, ErrorKind, OpenContext, Outlet, Probe, Progress, SourceError, SourceGauge,
     StreamRequest, StreamShape,
 };
 
 use crate::ask::discover;
-use crate::capture::{Capture, Ended, defect};
+use crate::capture::{Capture, defect};
 use crate::catalog::Offered;
 use crate::child::Running;
 use crate::config::{ExecConfig, ExecStream, Mode};

@@ -314,24 +314,12 @@ impl Stream {
     /// The rows that wait as batches: what a snapshot read apart from changes.
     pub(crate) fn batches(&mut self) -> Result<Vec<ChangeBatch>, ArrowError> {
         let (ops, faults) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.faults));
-        let mut batches = Vec::new();
         if ops.is_empty() {
-            return Ok(batches);
+            return Ok(Vec::new());
         }
         let rows = self.rows.finish()?;
-        let Some(look) = &mut self.look else { return Ok(batches) };
-        let mut from = 0;
-        while from < ops.len() {
-            let is_read = ops[from] == Op::Read;
-            let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
-            let mut batch = look.batch(&self.plan.name, ops[from..from + count].to_vec(), rows.slice(from, count), false);
-            let inside = faults.iter().filter(|fault| (from..from + count).contains(&(fault.row as usize)));
-            let place = |fault: &RowFault| u32::try_from(fault.row as usize - from).unwrap_or(u32::MAX);
-            batch.faults = inside.map(|fault| RowFault { row: place(fault), ..fault.clone() }).collect();
-            batches.push(batch);
-            from += count;
-        }
-        Ok(batches)
+        let Some(look) = &mut self.look else { return Ok(Vec::new()) };
+        Ok(look.batches(&self.plan.name, &rows, &ops, &faults, false))
     }
 
     /// An empty batch with the columns that there are.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName};
-use hub_sdk::{BatchLimits, Delivery, ErrorKind, Known, Look, Looks, Outlet, Shut, SourceError, key_rows};
+use hub_sdk::{BatchLimits, Delivery, Ended, ErrorKind, Known, Look, Looks, Outlet, Shut, SourceError, key_rows};
 
 use crate::board::{Board, Waiting};
 use crate::config::{FileStream, FilesConfig, Mode};
-use crate::reading::{Held, Manner, Reading, Slice};
+use crate::reading::{Held, Manner, Reading};
 use crate::rows::{Bad, Trouble};
 use crate::store::{Entry, Store, StoreError};
 use crate::taken::{Files, Refused, State, Taken};
@@ -19,26 +19,6 @@ mod guard;
 mod opened;
 
 use opened::{Opened, inspect};
-
-/// How a run ends.
-pub(crate) enum Ended {
-    /// Nobody receives any more.
-    Shut,
-    /// An error.
-    Failed(SourceError),
-}
-
-impl From<Shut> for Ended {
-    fn from(_: Shut) -> Self {
-        Self::Shut
-    }
-}
-
-impl From<SourceError> for Ended {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// What following one stream needs.
 pub(crate) struct Follower {
@@ -234,7 +214,7 @@ impl Follower {
             let rows = reading.number().max(told);
             let slice = slice.map_err(|error| self.defect(error.to_string()))?;
             if !slice.ops.is_empty() {
-                let batches = batches(&self.name, look, slice);
+                let batches = look.batches(&self.name, &slice.rows, &slice.ops, &slice.faults, false);
                 let taken = opened.taken(rows, State::Partial, look);
                 self.deliver(batches, &opened.entry.name, taken, Some(&mut reading.held.known)).await?;
             } else if self.is_shut().await {
@@ -353,23 +333,6 @@ impl Follower {
     fn defect(&self, why: impl Into<String>) -> SourceError {
         SourceError::new(ErrorKind::Defect, "reading files").of(self.name.clone()).because(why.into())
     }
-}
-
-/// Batches of reads and of changes, in order.
-pub(crate) fn batches(stream: &StreamName, look: &mut Look, slice: Slice) -> Vec<ChangeBatch> {
-    let Slice { ops, rows, faults } = slice;
-    let (mut batches, mut from) = (Vec::new(), 0);
-    while from < ops.len() {
-        let is_read = ops[from] == Op::Read;
-        let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
-        let mut batch = look.batch(stream, ops[from..from + count].to_vec(), rows.slice(from, count), false);
-        let (first, end) = (from as u64, (from + count) as u64);
-        let inside = faults.iter().filter(|fault| (first..end).contains(&u64::from(fault.row)));
-        batch.faults = inside.map(|fault| hub_sdk::model::RowFault { row: fault.row - first as u32, ..fault.clone() }).collect();
-        batches.push(batch);
-        from += count;
-    }
-    batches
 }
 
 fn report(stream: &StreamName, name: &str, rows: u64, bad: &Bad) -> String {

@@ -7,15 +7,14 @@ use futures::future::try_join_all;
 use hub_sdk::model::{ChangeBatch, Checkpoint, SOURCE_TYPE, StreamName};
 use hub_sdk::records::TEXT;
 use hub_sdk::{
-    Abilities, BatchLimits, Column, ConfigFault, Connector, Delivery, ErrorKind, Finding, Known, Looks, OpenContext, Outlet, Probe,
+    Abilities, BatchLimits, Column, ConfigFault, Connector, Delivery, Ended, ErrorKind, Finding, Known, Looks, OpenContext, Outlet, Probe,
     SourceError, SourceGauge, StreamShape, now_micros,
 };
 
 use crate::board::Board;
-use crate::capture::{Ended, Follower, batches, blocking, unreadable};
+use crate::capture::{Follower, blocking, unreadable};
 use crate::columns::Columns;
 use crate::config::{FileStream, FilesConfig, Format, Mode};
-use crate::edxml;
 use crate::reading::{Held, Manner, Reading};
 use crate::rows::Trouble;
 use crate::store::{Entry, Store, StoreError};
@@ -96,7 +95,8 @@ impl Connector for Files {
             return Err(looking(self.told(trouble, newest)));
         }
         let mut look = Looks::restore(&Checkpoint::empty(), stream).begin();
-        let (schema, first) = (slice.rows.schema(), batches(stream, &mut look, slice).into_iter().next());
+        let found = look.batches(stream, &slice.rows, &slice.ops, &slice.faults, false);
+        let (schema, first) = (slice.rows.schema(), found.into_iter().next());
         Ok(first.unwrap_or_else(|| look.batch(stream, Vec::new(), arrow::record_batch::RecordBatch::new_empty(schema), false)))
     }
 
@@ -115,7 +115,7 @@ impl Connector for Files {
                 reading = back;
                 let is_over = stepped.map_err(|trouble| self.told(trouble, &entry).of(stream.clone()))?;
                 let slice = slice.map_err(|error| self.error(ErrorKind::Defect).because(error).of(stream.clone()))?;
-                let batches = batches(stream, &mut look, slice);
+                let batches = look.batches(stream, &slice.rows, &slice.ops, &slice.faults, false);
                 if !batches.is_empty() && outlet.deliver(Delivery::new(batches, Checkpoint::empty())).await.is_err() {
                     return Ok(());
                 }
@@ -214,7 +214,7 @@ impl Files {
             Format::Csv | Format::Tsv | Format::Fixed | Format::Xlsx | Format::Parquet => Columns::default(),
             Format::Json | Format::Ndjson | Format::Xml => Columns::new(&self.needed(name)?),
             Format::Edxml => {
-                let first = edxml::COLUMNS.iter().map(|name| (*name).to_owned());
+                let first = hub_sdk::edxml::COLUMNS.iter().map(|name| (*name).to_owned());
                 Columns::new(&first.chain(self.needed(name)?).collect::<Vec<_>>())
             }
         })

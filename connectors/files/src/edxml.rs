@@ -1,14 +1,13 @@
-//! Official documents in edXML (QCVN 102:2016/BTTTT): one row for each, its attachments by reference to what is kept apart.
+//! Official documents in edXML as files, alone or in an archive with their attachments.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hub_sdk::records::{DocumentError, Fields, xml_rows};
-use serde_json::{Map, Value, json};
+use hub_sdk::edxml::{ATTACHMENTS, Attachment, Document, NO_EDXML, keep};
+use hub_sdk::records::Fields;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
@@ -17,70 +16,22 @@ use crate::reading::Manner;
 use crate::rows::{Bad, Trouble, document};
 use crate::text::{content, open};
 
-/// Columns that come first, in each document; other elements of the header come behind them.
-pub(crate) const COLUMNS: [&str; 15] = [
-    "DocumentId",
-    "From_OrganId",
-    "From_OrganizationInCharge",
-    "From_OrganName",
-    "To",
-    "Code_CodeNumber",
-    "Code_CodeNotation",
-    "PromulgationInfo_Place",
-    "PromulgationInfo_PromulgationDate",
-    "DocumentType_Type",
-    "DocumentType_TypeName",
-    "Subject",
-    "Content",
-    "TraceHeaderList",
-    "Attachments",
-];
-/// Where an envelope is.
-const ENVELOPES: [&str; 2] = ["/edXML/edXMLEnvelope", "/edXMLEnvelope"];
-/// Where attachments are that stand in the document itself.
-const ENCODED: [&str; 4] = [
-    "/edXML/AttachmentEncoded/Attachment",
-    "/edXML/edXMLAttachmentEncoded/edXMLAttachment",
-    "/edXMLEnvelope/AttachmentEncoded/Attachment",
-    "/edXMLEnvelope/edXMLAttachmentEncoded/edXMLAttachment",
-];
-
 /// An attachment that came with the document.
-#[derive(Debug, Default)]
-struct Attached {
-    id: String,
-    name: String,
-    media_type: Option<String>,
-    content: Vec<u8>,
-}
+type Attached = (Attachment, Vec<u8>);
 
 /// Reads the document of a file. Its attachments are on the disk, under their digests, when it returns.
 pub(crate) fn read(file: File, manner: &Manner) -> Result<Fields, Trouble> {
     let (text, members) = opened(file, manner)?;
-    let header = |path: &&str| Ok::<_, Trouble>(rows(&text, &format!("{path}/edXMLHeader/MessageHeader"))?.into_iter().next());
-    let mut found = None;
-    for envelope in ENVELOPES {
-        if let Some(fields) = header(&envelope)? {
-            found = Some((envelope, fields));
-            break;
-        }
+    let Document { mut fields, references, encoded } = Document::read(&text)?.ok_or_else(|| bad(format!("it is no edXML: {NO_EDXML}")))?;
+    let mut attached = Vec::new();
+    for (one, letters) in encoded {
+        let letters: Vec<u8> = letters.bytes().filter(|letter| !letter.is_ascii_whitespace()).collect();
+        let bytes = STANDARD.decode(letters).map_err(|error| bad(format!("attachment {} is no base64: {error}", one.id)))?;
+        let content = unwrapped(bytes, one.name.as_deref().unwrap_or_default(), manner)?;
+        attached.push((one, content));
     }
-    let Some((envelope, mut fields)) = found else {
-        return Err(bad("it is no edXML: there is no edXMLEnvelope with an edXMLHeader and its MessageHeader"));
-    };
-    // One receiver or many, one step of the way or many: always a list, so that the columns stay the same.
-    fields.retain(|(name, _)| name != "To" && !name.starts_with("To_") && !name.starts_with("TraceHeaderList"));
-    fields.push(("To".to_owned(), Some(list(rows(&text, &format!("{envelope}/edXMLHeader/MessageHeader/To"))?))));
-    for parent in ["edXMLHeader", "edXMLHeader/MessageHeader"] {
-        let trace = rows(&text, &format!("{envelope}/{parent}/TraceHeaderList/TraceHeader"))?;
-        if !trace.is_empty() {
-            fields.push(("TraceHeaderList".to_owned(), Some(list(trace))));
-            break;
-        }
-    }
-    let references = rows(&text, &format!("{envelope}/edXMLBody/edXMLManifest/Reference"))?;
-    let told = referenced(references, encoded(&text, manner)?, members, manner)?;
-    fields.push(("Attachments".to_owned(), Some(Value::Array(told).to_string())));
+    attached.extend(members);
+    fields.push((ATTACHMENTS.to_owned(), Some(Value::Array(told(references, attached, manner)?).to_string())));
     Ok(fields)
 }
 
@@ -110,28 +61,11 @@ fn opened(mut file: File, manner: &Manner) -> Result<(String, Vec<Attached>), Tr
             let read = String::from_utf8(bytes).map_err(|error| bad(format!("the document is no UTF-8: {}", error.utf8_error())))?;
             text = Some(read);
         } else {
-            members.push(Attached { name: path, content: bytes, ..Attached::default() });
+            members.push((Attachment { name: Some(path), ..Attachment::default() }, bytes));
         }
     }
     let text = text.ok_or_else(|| bad("the archive has no member that ends in .edxml or .xml"))?;
     Ok((text, members))
-}
-
-/// The attachments that stand in the document itself.
-fn encoded(text: &str, manner: &Manner) -> Result<Vec<Attached>, Trouble> {
-    let mut attached = Vec::new();
-    for path in ENCODED {
-        for row in rows(text, path)? {
-            let id = field(&row, &["ContentId"]).unwrap_or_default().to_owned();
-            let Some(letters) = field(&row, &["ContentTransferEncoded", "Content"]) else { continue };
-            let letters: Vec<u8> = letters.bytes().filter(|letter| !letter.is_ascii_whitespace()).collect();
-            let bytes = STANDARD.decode(letters).map_err(|error| bad(format!("attachment {id} is no base64: {error}")))?;
-            let name = field(&row, &["AttachmentName", "ContentName"]).unwrap_or_default().to_owned();
-            let content = unwrapped(bytes, &name, manner)?;
-            attached.push(Attached { id, name, media_type: field(&row, &["ContentType"]).map(str::to_owned), content });
-        }
-    }
-    Ok(attached)
 }
 
 /// The exchange of documents sends each attachment as an archive of one member, whose name means nothing: that member.
@@ -153,89 +87,48 @@ fn unwrapped(bytes: Vec<u8>, name: &str, manner: &Manner) -> Result<Vec<u8>, Tro
 }
 
 /// Every reference of the manifest with its content, and what came without a reference.
-fn referenced(references: Vec<Fields>, attached: Vec<Attached>, members: Vec<Attached>, manner: &Manner) -> Result<Vec<Value>, Trouble> {
-    let mut attached: Vec<Option<Attached>> = attached.into_iter().chain(members).map(Some).collect();
+fn told(references: Vec<Attachment>, attached: Vec<Attached>, manner: &Manner) -> Result<Vec<Value>, Trouble> {
+    let mut attached: Vec<Option<Attached>> = attached.into_iter().map(Some).collect();
     let mut told = Vec::new();
     for reference in references {
-        let id = field(&reference, &["ContentId", "href"]).unwrap_or_default().trim_start_matches("cid:").to_owned();
-        let name = field(&reference, &["AttachmentName", "ContentName", "Description"]).map(str::to_owned);
-        let media_type = field(&reference, &["ContentType"]).map(str::to_owned);
-        let mut of_id =
-            |test: &dyn Fn(&Attached) -> bool| attached.iter_mut().find(|one| one.as_ref().is_some_and(test)).and_then(Option::take);
+        let mut of_id = |test: &dyn Fn(&Attachment) -> bool| {
+            let meant = attached.iter_mut().find(|one| one.as_ref().is_some_and(|(one, _)| test(one)));
+            meant.and_then(Option::take)
+        };
+        let Attachment { id, name, .. } = &reference;
         let by_id = of_id(&|one| !one.id.is_empty() && one.id.trim_start_matches("cid:") == id);
-        let file = |one: &Attached| one.name.rsplit('/').next().unwrap_or_default().to_owned();
         // A member of the archive has nothing but its name.
-        let by_name = |one: &Attached| one.id.is_empty() && (name.as_ref() == Some(&file(one)) || (!id.is_empty() && file(one) == id));
+        let by_name = |one: &Attachment| one.id.is_empty() && (name.as_deref() == Some(file(one)) || (!id.is_empty() && file(one) == id));
         match by_id.or_else(|| of_id(&by_name)) {
-            Some(one) => {
-                let name = name.or(Some(file(&one))).filter(|name| !name.is_empty());
-                told.push(kept(&id, name, media_type.or(one.media_type), &one.content, manner)?);
+            Some((one, bytes)) => {
+                let name = reference.name.or(Some(file(&one).to_owned())).filter(|name| !name.is_empty());
+                let media_type = reference.media_type.or(one.media_type);
+                told.push(kept(&Attachment { id: reference.id, name, media_type }, &bytes, manner)?);
             }
-            // It may come another way; nothing of what was sent is lost.
-            None => {
-                told.push(json!({"content_id": id, "name": name, "content_type": media_type, "size": null, "sha256": null, "path": null}));
-            }
+            None => told.push(reference.missing()),
         }
     }
-    for one in attached.into_iter().flatten() {
-        let name = Some(one.name).filter(|name| !name.is_empty());
-        told.push(kept(one.id.trim_start_matches("cid:"), name, one.media_type, &one.content, manner)?);
+    for (one, bytes) in attached.into_iter().flatten() {
+        let id = one.id.trim_start_matches("cid:").to_owned();
+        told.push(kept(&Attachment { id, ..one }, &bytes, manner)?);
     }
     Ok(told)
 }
 
+/// The name of an attachment's file without its folders.
+fn file(attachment: &Attachment) -> &str {
+    attachment.name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or_default()
+}
+
 /// Keeps an attachment under its digest; how it is told.
-fn kept(id: &str, name: Option<String>, media_type: Option<String>, bytes: &[u8], manner: &Manner) -> Result<Value, Trouble> {
+fn kept(attachment: &Attachment, bytes: &[u8], manner: &Manner) -> Result<Value, Trouble> {
     let sha256 = hex(Sha256::new_with_prefix(bytes));
-    let path = format!("{}/{sha256}", sha256.get(..2).unwrap_or_default());
     if let Some(folder) = manner.stream.attachments.as_ref().filter(|_| manner.keeps) {
         let unkept =
             |error| Trouble::Io(io::Error::new(io::Error::kind(&error), format!("keeping attachments in {}: {error}", folder.display())));
-        keep(folder, &path, bytes).map_err(unkept)?;
+        keep(folder, &sha256, bytes).map_err(unkept)?;
     }
-    Ok(json!({"content_id": id, "name": name, "content_type": media_type, "size": bytes.len(), "sha256": sha256, "path": path}))
-}
-
-/// Writes a content unless it is there. Nothing half-written ever stands under a content's name.
-fn keep(folder: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let path = folder.join(path);
-    if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64) {
-        return Ok(());
-    }
-    let parent = path.parent().unwrap_or(folder);
-    fs::create_dir_all(parent)?;
-    let unfinished = parent.join(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let written = File::create(&unfinished).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| fs::rename(&unfinished, &path)) {
-        let _never_there = fs::remove_file(&unfinished);
-        return Err(error);
-    }
-    // A name is durable when its folder is; a new folder when the one above is.
-    File::open(parent)?.sync_all()?;
-    File::open(folder)?.sync_all()
-}
-
-/// The elements at a path; none where the way to it is not there.
-fn rows(text: &str, path: &str) -> Result<Vec<Fields>, Trouble> {
-    let mut rows = Vec::new();
-    match xml_rows(text, path, |fields| rows.push(fields)) {
-        Ok(()) | Err(DocumentError::NoRows { .. }) => Ok(rows),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn list(rows: Vec<Fields>) -> String {
-    let object = |fields: Fields| Value::Object(fields.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>());
-    Value::Array(rows.into_iter().map(object).collect()).to_string()
-}
-
-fn field<'a>(fields: &'a Fields, names: &[&str]) -> Option<&'a str> {
-    let named = names.iter().find_map(|wanted| fields.iter().find(|(name, _)| name == wanted));
-    named.and_then(|(_, value)| value.as_deref()).filter(|value| !value.is_empty())
+    Ok(attachment.told(bytes.len(), &sha256))
 }
 
 fn bad(why: impl Into<String>) -> Trouble {

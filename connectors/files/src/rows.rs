@@ -91,7 +91,7 @@ impl Rows {
         let (stream, document_mib) = (manner.stream.as_ref(), manner.document_mib);
         if stream.format == Format::Edxml {
             let mut rows = Self::new(Form::Document { rows: vec![edxml::read(file, manner)?].into_iter() });
-            edxml::COLUMNS.iter().for_each(|name| _ = rows.place(name));
+            hub_sdk::edxml::COLUMNS.iter().for_each(|name| _ = rows.place(name));
             return Ok(rows);
         }
         if stream.format == Format::Xlsx {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use hub_sdk::model::{Checkpoint, StreamName};
+use hub_sdk::{escape, unescape};
 use serde_json::Value;
 
 /// Lines of one segment at most: a checkpoint is one Kafka record.
@@ -167,36 +168,6 @@ fn parse(line: &str) -> Option<(Box<str>, Entry)> {
         rows.push((row, u64::from_str_radix(parts.next()?, 16).ok()?));
     }
     Some((key, Entry { at, ticket, rows }))
-}
-
-fn escape(text: &str, into: &mut String) {
-    for letter in text.chars() {
-        match letter {
-            '\t' => into.push_str("\\t"),
-            '\n' => into.push_str("\\n"),
-            '\r' => into.push_str("\\r"),
-            '\\' => into.push_str("\\\\"),
-            other => into.push(other),
-        }
-    }
-}
-
-fn unescape(text: &str) -> Box<str> {
-    let mut plain = String::with_capacity(text.len());
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        plain.push(match letter {
-            '\\' => match letters.next() {
-                Some('t') => '\t',
-                Some('n') => '\n',
-                Some('r') => '\r',
-                Some(other) => other,
-                None => '\\',
-            },
-            other => other,
-        });
-    }
-    plain.into()
 }
 
 #[cfg(test)]

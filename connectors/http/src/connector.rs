@@ -8,13 +8,13 @@ use futures::future::{BoxFuture, try_join_all};
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, StreamName};
 use hub_sdk::records::TEXT;
 use hub_sdk::{
-    Abilities, Column, ConfigFault, Connector, ErrorKind, Finding, Looks, OpenContext, Outlet, Probe, SourceError, SourceGauge,
+    Abilities, Column, ConfigFault, Connector, Ended, ErrorKind, Finding, Looks, OpenContext, Outlet, Probe, SourceError, SourceGauge,
     StreamShape, now_micros,
 };
 
 use crate::caller::Caller;
 use crate::config::{HttpConfig, HttpStream, Keys, Mode};
-use crate::follower::{Ended, Follower};
+use crate::follower::Follower;
 use crate::keyed::Keyed;
 use crate::list::List;
 use crate::lookup::Lookups;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hub_sdk::model::{Checkpoint, StreamName};
 use hub_sdk::records::Fields;
-use hub_sdk::{BatchLimits, Delivery, ErrorKind, Look, Looks, Outlet, Shut, SourceError};
+use hub_sdk::{BatchLimits, Delivery, Ended, ErrorKind, Look, Looks, Outlet, SourceError};
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Found};
@@ -15,26 +15,6 @@ use crate::connector::Board;
 use crate::rows::Telling;
 use crate::site::Budget;
 use crate::trail::Trail;
-
-/// How a run ends.
-pub(crate) enum Ended {
-    /// Nobody receives any more.
-    Shut,
-    /// An error.
-    Failed(SourceError),
-}
-
-impl From<Shut> for Ended {
-    fn from(_: Shut) -> Self {
-        Self::Shut
-    }
-}
-
-impl From<SourceError> for Ended {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// What following any stream needs.
 pub(crate) struct Follower {

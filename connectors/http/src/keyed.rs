@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use hub_sdk::model::{Checkpoint, Op};
 use hub_sdk::records::Fields;
-use hub_sdk::{KeyTopics, Look, SourceError};
+use hub_sdk::{Ended, KeyTopics, Look, SourceError};
 use serde_json::{Value, json};
 
 use crate::asked::{Asked, Entry};
 use crate::config::{HttpStream, Keys};
-use crate::follower::{Ended, Follower};
+use crate::follower::Follower;
 use crate::keys::{Found, KeySource, Row};
 use crate::rows::{Fault, digest_of, key_of};
 use crate::template::Values;

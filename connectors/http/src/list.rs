@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use hub_sdk::model::{Checkpoint, Op};
 use hub_sdk::records::Fields;
-use hub_sdk::{Known, Look, Noted, now_micros};
+use hub_sdk::{Ended, Known, Look, Noted, now_micros};
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::caller::{Ask, Stumble};
 use crate::config::{Mode, Paging, Request, Watermark};
-use crate::follower::{Ended, Follower, list_answer};
+use crate::follower::{Follower, list_answer};
 use crate::keyed::FLUSH;
 use crate::mark::{Mark, clock, time_format};
 use crate::paging::{Page, Pages, list_request};

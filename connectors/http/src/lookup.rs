@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt as _;
-use hub_sdk::SourceError;
 use hub_sdk::model::StreamName;
+use hub_sdk::{Ended, SourceError};
 use reqwest::StatusCode;
 
 use crate::answer::Answer;
@@ -13,7 +13,7 @@ use crate::asked::Entry;
 use crate::auth::shown;
 use crate::caller::{Ask, Caller, Stumble};
 use crate::config::{HttpStream, Lookup, Mode, Request};
-use crate::follower::{Ended, list_answer};
+use crate::follower::list_answer;
 use crate::keyed::{FLUSH, Keyed, Outcome, now_s};
 use crate::rows::Fault;
 use crate::site::Budget;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt as _;
-use hub_sdk::SourceError;
+use hub_sdk::{Ended, SourceError};
 
 use crate::asked::Entry;
 use crate::config::Push;
 use crate::evidence::sha256;
-use crate::follower::Ended;
 use crate::keyed::{FLUSH, Keyed, Outcome, now_s};
 use crate::lookup::{Asker, refused, unlike};
 use crate::rows::Fault;

@@ -63,18 +63,7 @@ impl Telling {
     pub(crate) fn batches(&mut self, stream: &StreamName, look: &mut Look) -> Result<Vec<ChangeBatch>, ArrowError> {
         let rows = self.text.finish()?;
         let (ops, faults) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.faults));
-        let (mut batches, mut from) = (Vec::new(), 0);
-        while from < ops.len() {
-            let is_read = ops[from] == Op::Read;
-            let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
-            let mut batch = look.batch(stream, ops[from..from + count].to_vec(), rows.slice(from, count), false);
-            let first = u32::try_from(from).unwrap_or(u32::MAX);
-            let inside = faults.iter().filter(|fault| (from..from + count).contains(&(fault.row as usize)));
-            batch.faults = inside.map(|fault| RowFault { row: fault.row - first, ..fault.clone() }).collect();
-            batches.push(batch);
-            from += count;
-        }
-        Ok(batches)
+        Ok(look.batches(stream, &rows, &ops, &faults, false))
     }
 }
 

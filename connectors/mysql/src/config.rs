@@ -1,9 +1,9 @@
 //! The `config:` section of a MySQL or MariaDB system: parsing, defaults and the faults that need no network.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hub_sdk::model::SystemName;
+use hub_sdk::tls::TlsConfig;
 use hub_sdk::{ConfigFault, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -60,36 +60,6 @@ pub struct MysqlConfig {
     /// Seconds between the signs of life that the server sends over a quiet log. After three without any the link counts as broken.
     #[serde(default = "defaults::heartbeat_s")]
     pub heartbeat_s: u64,
-}
-
-/// Encryption of the link to the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// How much is asked of the server.
-    #[serde(default)]
-    pub mode: TlsMode,
-    /// PEM file of the authorities that may have signed the server's certificate; relative to the configuration folder.
-    /// Without it, `verify-ca` and `verify-full` trust the public web authorities.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-}
-
-/// What is asked of the server's TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// Never encrypted.
-    Disable,
-    /// Encrypted where the server offers it; the certificate is not checked.
-    #[default]
-    Prefer,
-    /// Always encrypted. The certificate is checked only where `ca` is given, and then as by `verify-ca`.
-    Require,
-    /// Always encrypted, and the certificate must be signed by a known authority.
-    VerifyCa,
-    /// As `verify-ca`, and the certificate must be made out to the host.
-    VerifyFull,
 }
 
 /// What becomes of the zero date. A date of which a part alone is zero is always refused, with its row.
@@ -180,11 +150,7 @@ impl MysqlConfig {
         fault(!(1..=3_600).contains(&self.connect_timeout_s), "/connect_timeout_s", "is out of range; use 1 to 3600 seconds, such as 10");
         fault(!(1..=86_400).contains(&self.query_timeout_s), "/query_timeout_s", "is out of range; use 1 to 86400 seconds, such as 600");
         fault(!(1..=3_600).contains(&self.heartbeat_s), "/heartbeat_s", "is out of range; use 1 to 3600 seconds, such as 10");
-        fault(
-            self.tls.ca.is_some() && matches!(self.tls.mode, TlsMode::Disable | TlsMode::Prefer),
-            "/tls/ca",
-            "is never looked at in this mode; set /tls/mode to verify-full (or verify-ca)",
-        );
+        fault(self.tls.ignores_ca(), "/tls/ca", "is never looked at in this mode; set /tls/mode to verify-full (or verify-ca)");
         faults
     }
 }
@@ -236,7 +202,7 @@ mod tests {
     #[test]
     fn the_least_configuration_has_working_defaults_and_no_faults() {
         let config = parse(least());
-        assert_eq!((config.port, config.tls.mode, config.zero_dates), (3306, TlsMode::Prefer, ZeroDates::Null));
+        assert_eq!((config.port, config.tls.mode, config.zero_dates), (3306, hub_sdk::tls::TlsMode::Prefer, ZeroDates::Null));
         assert_eq!(config.faults(), Vec::new());
         let reader = |name: &str| config.reader(&SystemName::new(name).unwrap());
         assert!(reader("ho-tich") >= 0x8000_0000 && reader("ho-tich") != reader("dat-dai"));

@@ -15,5 +15,5 @@ mod server;
 mod snapshot;
 mod wire;
 
-pub use config::{MysqlConfig, SnapshotConfig, SnapshotMode, TlsConfig, TlsMode, ZeroDates};
+pub use config::{MysqlConfig, SnapshotConfig, SnapshotMode, ZeroDates};
 pub use connector::Mysql;

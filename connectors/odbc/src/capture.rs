@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub_sdk::model::Checkpoint;
-use hub_sdk::{Delivery, Outlet};
+use hub_sdk::{Delivery, Ended, Outlet};
 use tokio::time::Instant;
 
 use crate::config::OdbcConfig;
-use crate::follower::{Ended, Follower};
+use crate::follower::Follower;
 use crate::link::Link;
 
 /// Looks at the streams whenever they are due, until an error or until nobody receives.

@@ -218,7 +218,7 @@ impl OdbcConfig {
             wrong("/options", &format!("{name:?} is no keyword of a connection string"));
         }
         for (name, stream) in &self.streams {
-            let pointer = format!("/streams/{}", name.replace('~', "~0").replace('/', "~1"));
+            let pointer = format!("/streams/{}", hub_sdk::pointer_part(name));
             for (place, message) in stream.faults() {
                 wrong(&format!("{pointer}{place}"), message);
             }

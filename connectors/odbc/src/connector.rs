@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::record_batch::RecordBatch;
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, SOURCE_TYPE, StreamName};
 use hub_sdk::{
-    Abilities, Column, ConfigFault, Connector, Delivery, ErrorKind, Finding, Looks, OpenContext, Outlet, Probe, SourceError, SourceGauge,
-    StreamShape, now_micros,
+    Abilities, Column, ConfigFault, Connector, Delivery, Ended, ErrorKind, Finding, Looks, OpenContext, Outlet, Probe, SourceError,
+    SourceGauge, StreamShape, now_micros,
 };
 
 use crate::capture::{forgotten, run};
 use crate::config::{Mode, OdbcConfig, OdbcStream};
-use crate::follower::{Ended, Follower, batches, columns_of};
+use crate::follower::{Follower, columns_of};
 use crate::link::Link;
 use crate::memory::Memory;
 use crate::reading::{Select, Told};
@@ -124,7 +124,7 @@ impl Connector for Odbc {
         let mut look = Looks::restore(&Checkpoint::empty(), stream).begin();
         let ops = vec![Op::Read; sample.num_rows()];
         let faults: Vec<_> = faults.into_iter().filter(|fault| (fault.row as usize) < ops.len()).collect();
-        let found = batches(stream, &mut look, &sample, &ops, &faults, false).into_iter().next();
+        let found = look.batches(stream, &sample, &ops, &faults, false).into_iter().next();
         Ok(found.unwrap_or_else(|| look.batch(stream, Vec::new(), sample, false)))
     }
 
@@ -141,7 +141,7 @@ impl Connector for Odbc {
         if reading.columns().await.is_some() {
             while let Some(page) = reading.page().await {
                 let ops = vec![Op::Read; page.rows.num_rows()];
-                let batches = batches(stream, &mut look, &page.rows, &ops, &page.faults, false);
+                let batches = look.batches(stream, &page.rows, &ops, &page.faults, false);
                 if outlet.deliver(Delivery::new(batches, Checkpoint::empty())).await.is_err() {
                     return Ok(());
                 }

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type, SchemaRef, TimeUnit,
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use hub_sdk::model::{ChangeBatch, Checkpoint, Op, RowFault, StreamName};
-use hub_sdk::{Delivery, ErrorKind, Look, Looks, Noted, Outlet, Shut, SourceError, now_micros};
+use hub_sdk::{Delivery, Ended, ErrorKind, Look, Looks, Noted, Outlet, SourceError, now_micros};
 use serde_json::Value;
 
 use crate::config::{MarkKind, Mode, OdbcStream, Watermark};
@@ -21,26 +21,6 @@ use crate::memory::Memory;
 use crate::page::Page;
 use crate::reading::Select;
 use crate::session::Session;
-
-/// How a run ends.
-pub(crate) enum Ended {
-    /// Nobody receives any more.
-    Shut,
-    /// An error.
-    Failed(SourceError),
-}
-
-impl From<Shut> for Ended {
-    fn from(_: Shut) -> Self {
-        Self::Shut
-    }
-}
-
-impl From<SourceError> for Ended {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// Keys of rows that have none of their own: they are told once, and never deleted.
 const NAMELESS: char = '\u{1}';
@@ -263,7 +243,7 @@ impl Follower {
     fn batches(&self, look: &mut Look, gathered: Gathered) -> Result<Vec<ChangeBatch>, SourceError> {
         let Some(first) = gathered.rows.first() else { return Ok(Vec::new()) };
         let rows = concat_batches(&first.schema(), &gathered.rows).map_err(|error| self.defect(error))?;
-        Ok(batches(&self.name, look, &rows, &gathered.ops, &gathered.faults, false))
+        Ok(look.batches(&self.name, &rows, &gathered.ops, &gathered.faults, false))
     }
 
     async fn delete_absent(
@@ -427,29 +407,6 @@ fn marks(column: &ArrayRef, kind: MarkKind) -> Result<Vec<Option<i128>>, String>
         }
         _ => Err(wrong()),
     }
-}
-
-/// Batches of reads and of changes, in order.
-pub(crate) fn batches(
-    stream: &StreamName,
-    look: &mut Look,
-    rows: &RecordBatch,
-    ops: &[Op],
-    faults: &[RowFault],
-    full_images: bool,
-) -> Vec<ChangeBatch> {
-    let (mut batches, mut from) = (Vec::new(), 0);
-    while from < ops.len() {
-        let is_read = ops[from] == Op::Read;
-        let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
-        let mut batch = look.batch(stream, ops[from..from + count].to_vec(), rows.slice(from, count), full_images);
-        let inside = |fault: &&RowFault| (from..from + count).contains(&(fault.row as usize));
-        let first = u32::try_from(from).unwrap_or(0);
-        batch.faults = faults.iter().filter(inside).map(|fault| RowFault { row: fault.row - first, ..fault.clone() }).collect();
-        batches.push(batch);
-        from += count;
-    }
-    batches
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use hub_sdk::model::Op;
-use hub_sdk::{ErrorKind, SourceError};
+use hub_sdk::{Ended, ErrorKind, SourceError};
 
 use crate::catalog::table_of;
 use crate::config::Cdc;
 use crate::dialect::Quotes;
-use crate::follower::{Ended, Follower, Part, batches, columns_of};
+use crate::follower::{Follower, Part, columns_of};
 use crate::link::Link;
 use crate::reading::Select;
 use crate::session::Session;
@@ -96,7 +96,7 @@ impl Follower {
             let (ops, last) = operations(&page.rows).map_err(|why| self.defect(why))?;
             let rows = page.rows.project(&(3..page.rows.num_columns()).collect::<Vec<_>>()).map_err(|error| self.defect(error))?;
             self.position = Some(last.write());
-            let batches = batches(&self.name, &mut look, &rows, &ops, &page.faults, true);
+            let batches = look.batches(&self.name, &rows, &ops, &page.faults, true);
             self.deliver(batches, &Part::default(), &[], link.dialect()).await?;
         }
         link.finish(reading).await.map_err(|error| error.of(self.name.clone()))?;
@@ -164,7 +164,7 @@ impl Follower {
             let rows = page.rows.project(&(3..page.rows.num_columns()).collect::<Vec<_>>()).map_err(|error| self.defect(error))?;
             // A version may go on in the next page: only the versions before it are told whole.
             self.position = Some((last - 1).max(from).to_string());
-            let batches = batches(&self.name, &mut look, &rows, &ops, &page.faults, false);
+            let batches = look.batches(&self.name, &rows, &ops, &page.faults, false);
             self.deliver(batches, &Part::default(), &[], link.dialect()).await?;
         }
         link.finish(reading).await.map_err(|error| error.of(self.name.clone()))?;

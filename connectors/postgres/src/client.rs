@@ -1,7 +1,6 @@
 //! Ordinary SQL connections: a small pool, rustls, and errors put into the hub's kinds.
 
 mod classify;
-mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use classify::{classify, kind_of_sqlstate};
-pub use tls::{Encryption, encryption};
+pub use hub_sdk::tls::{Encryption, encryption};
 
 use crate::config::{PostgresConfig, session_options};
 

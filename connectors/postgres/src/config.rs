@@ -1,8 +1,7 @@
 //! The `config:` section of a PostgreSQL system: parsing, defaults and the faults that need no network.
 
-use std::path::PathBuf;
-
 use hub_sdk::model::SystemName;
+use hub_sdk::tls::TlsConfig;
 use hub_sdk::{ConfigFault, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,36 +43,6 @@ pub struct PostgresConfig {
     /// What `pg_stat_activity` shows as `application_name`.
     #[serde(default = "defaults::application_name")]
     pub application_name: String,
-}
-
-/// Encryption of the link to the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// How much is asked of the server.
-    #[serde(default)]
-    pub mode: TlsMode,
-    /// PEM file of the authorities that may have signed the server's certificate; relative to the configuration folder.
-    /// Without it, `verify-ca` and `verify-full` trust the public web authorities.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-}
-
-/// What is asked of the server's TLS, in libpq's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// Never encrypted.
-    Disable,
-    /// Encrypted where the server offers it; the certificate is not checked.
-    #[default]
-    Prefer,
-    /// Always encrypted. The certificate is checked only where `ca` is given, and then as by `verify-ca`.
-    Require,
-    /// Always encrypted, and the certificate must be signed by a known authority.
-    VerifyCa,
-    /// As `verify-ca`, and the certificate must be made out to `host`.
-    VerifyFull,
 }
 
 /// How the rows that are already there are read.
@@ -147,11 +116,7 @@ impl PostgresConfig {
         fault(!(1..=32).contains(&self.snapshot.parallel), "/snapshot/parallel", "is out of range; use 1 to 32, such as 2");
         fault(!(1..=16_384).contains(&self.snapshot.chunk_mib), "/snapshot/chunk_mib", "is out of range; use 1 to 16384, such as 64");
         fault(!(1..=3_600).contains(&self.connect_timeout_s), "/connect_timeout_s", "is out of range; use 1 to 3600 seconds, such as 10");
-        fault(
-            self.tls.ca.is_some() && matches!(self.tls.mode, TlsMode::Disable | TlsMode::Prefer),
-            "/tls/ca",
-            "is never looked at in this mode; set /tls/mode to verify-full (or verify-ca)",
-        );
+        fault(self.tls.ignores_ca(), "/tls/ca", "is never looked at in this mode; set /tls/mode to verify-full (or verify-ca)");
         fault(self.application_name.len() > IDENTIFIER_BYTES, "/application_name", "is longer than the 63 bytes that PostgreSQL keeps");
         faults
     }
@@ -222,7 +187,7 @@ mod tests {
     fn the_least_configuration_has_working_defaults_and_no_faults() {
         let config = parse(least());
         assert_eq!(config.port, 5432);
-        assert_eq!(config.tls, TlsConfig { mode: TlsMode::Prefer, ca: None });
+        assert_eq!(config.tls, TlsConfig { mode: hub_sdk::tls::TlsMode::Prefer, ca: None });
         assert_eq!(config.snapshot, SnapshotConfig { mode: SnapshotMode::Initial, parallel: 2, chunk_mib: 64 });
         let system = SystemName::new("mot-cua").unwrap();
         assert_eq!(config.slot_name(&system), "hub_mot_cua");

@@ -1,9 +1,9 @@
 //! Attachments in a folder, named by their SHA-256: the same content is kept once, and is on the disk before the answer.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use hub_sdk::edxml;
 
 /// One attachment.
 #[derive(Debug)]
@@ -13,48 +13,21 @@ pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Where a content is in the folder.
-pub(crate) fn path_of(sha256: &str) -> String {
-    format!("{}/{sha256}", sha256.get(..2).unwrap_or_default())
-}
-
 /// Keeps them all. What is there already is not written again.
 ///
 /// # Errors
-/// What the disk says; nothing half-written stands under a content's name then.
+/// As [`edxml::keep`].
 pub(crate) fn keep(folder: &Path, contents: &[Content]) -> io::Result<()> {
-    for content in contents {
-        let path = folder.join(path_of(&content.sha256));
-        if fs::metadata(&path).is_ok_and(|there| there.len() == content.bytes.len() as u64) {
-            continue;
-        }
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent)?;
-        write(parent, &path, &content.bytes)?;
-        // A name is durable when its folder is; a new folder when the one above is.
-        File::open(parent)?.sync_all()?;
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn write(parent: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let unfinished = parent.join(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let written = File::create(&unfinished).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| fs::rename(&unfinished, path));
-    if renamed.is_err() {
-        let _never_there = fs::remove_file(&unfinished);
-    }
-    renamed
+    contents.iter().try_for_each(|content| edxml::keep(folder, &content.sha256, &content.bytes))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::fs;
+
+    use hub_sdk::edxml::path_of;
+
     use super::*;
 
     #[test]

@@ -24,7 +24,7 @@ impl WebhookConfig {
         for (name, stream) in &self.streams {
             let twice = self.streams.iter().any(|(other, one)| other < name && one.path == stream.path);
             for (field, message) in self.faults_of(stream, twice) {
-                let name = name.replace('~', "~0").replace('/', "~1");
+                let name = hub_sdk::pointer_part(name);
                 faults.push(ConfigFault { pointer: format!("/streams/{name}{field}"), message });
             }
         }

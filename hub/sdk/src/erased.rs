@@ -20,6 +20,12 @@ pub struct ConfigFault {
     pub message: String,
 }
 
+/// A name as one part of a JSON pointer.
+#[must_use]
+pub fn pointer_part(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// [`Connector`] without its types.
 pub trait DynConnector: Send + Sync {
     /// See [`Connector::probe`].

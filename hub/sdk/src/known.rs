@@ -263,7 +263,8 @@ pub fn split_key(key: &str) -> Vec<String> {
     vec![key.to_owned()]
 }
 
-fn escape(key: &str, into: &mut String) {
+/// Writes a text so that it fits between tabs in one line of a checkpoint partition.
+pub fn escape(key: &str, into: &mut String) {
     for letter in key.chars() {
         match letter {
             '\t' => into.push_str("\\t"),
@@ -275,7 +276,9 @@ fn escape(key: &str, into: &mut String) {
     }
 }
 
-fn unescape(key: &str) -> Box<str> {
+/// The text that [`escape`] wrote.
+#[must_use]
+pub fn unescape(key: &str) -> Box<str> {
     if !key.contains('\\') {
         return key.into();
     }

@@ -5,6 +5,7 @@
 
 mod abilities;
 mod backlog;
+pub mod edxml;
 mod erased;
 mod error;
 mod known;
@@ -13,6 +14,7 @@ mod poll;
 pub mod records;
 mod secret;
 mod shape;
+pub mod tls;
 mod topics;
 
 use std::path::PathBuf;
@@ -21,12 +23,12 @@ use std::time::Duration;
 
 pub use abilities::Abilities;
 pub use backlog::{Backlog, Unsettled};
-pub use erased::{ConfigFault, DynConnector, Kind};
+pub use erased::{ConfigFault, DynConnector, Kind, pointer_part};
 pub use error::{ErrorKind, SourceError};
 pub use hub_model as model;
 pub use hub_model::Evidence;
-pub use known::{Digest, Known, Noted, join_key, split_key};
-pub use outlet::{Budget, Delivery, Outlet, Permit, Shut, outlet, outlet_into};
+pub use known::{Digest, Known, Noted, escape, join_key, split_key, unescape};
+pub use outlet::{Budget, Delivery, Ended, Outlet, Permit, Shut, outlet, outlet_into};
 pub use poll::{Look, Looks, key_rows, now_micros};
 pub use secret::Secret;
 pub use shape::{Column, Finding, Probe, Progress, SourceGauge, StreamShape, StreamText};

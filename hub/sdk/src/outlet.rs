@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hub_model::{ChangeBatch, Checkpoint, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::Evidence;
 use crate::backlog::{Backlog, Place};
+use crate::{Evidence, SourceError};
 
 /// What a connector hands over at once: batches of one or more streams, and the checkpoint that holds once all of them
 /// are durable. A delivery without batches only moves the checkpoint; an empty one says that changes are followed now.
@@ -56,6 +56,27 @@ pub struct Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the outlet is shut")]
 pub struct Shut;
+
+/// How a run ends before its time, within a connector: one `?` serves both.
+#[derive(Debug)]
+pub enum Ended {
+    /// Nobody receives any more.
+    Shut,
+    /// An error.
+    Failed(SourceError),
+}
+
+impl From<Shut> for Ended {
+    fn from(_: Shut) -> Self {
+        Self::Shut
+    }
+}
+
+impl From<SourceError> for Ended {
+    fn from(error: SourceError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 impl Budget {
     /// A budget of so many bytes (at least 1 KiB).

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use hub_model::{ChangeBatch, Checkpoint, Op, Origin, SnapshotMark, StreamName};
+use hub_model::{ChangeBatch, Checkpoint, Op, Origin, RowFault, SnapshotMark, StreamName};
 use serde_json::Value;
 
 use crate::split_key;
@@ -56,6 +56,29 @@ pub struct Look {
 }
 
 impl Look {
+    /// Rows that this look found as batches of reads and of changes, in order; faults are by their place among `rows`.
+    pub fn batches(
+        &mut self,
+        stream: &StreamName,
+        rows: &RecordBatch,
+        ops: &[Op],
+        faults: &[RowFault],
+        full_images: bool,
+    ) -> Vec<ChangeBatch> {
+        let (mut batches, mut from) = (Vec::new(), 0);
+        while from < ops.len() {
+            let is_read = ops[from] == Op::Read;
+            let count = ops[from..].iter().take_while(|op| (**op == Op::Read) == is_read).count();
+            let mut batch = self.batch(stream, ops[from..from + count].to_vec(), rows.slice(from, count), full_images);
+            let inside = |fault: &&RowFault| (from..from + count).contains(&(fault.row as usize));
+            let first = u32::try_from(from).unwrap_or(0);
+            batch.faults = faults.iter().filter(inside).map(|fault| RowFault { row: fault.row - first, ..fault.clone() }).collect();
+            batches.push(batch);
+            from += count;
+        }
+        batches
+    }
+
     /// A batch of rows that this look found, in order after those of its batches before.
     pub fn batch(&mut self, stream: &StreamName, ops: Vec<Op>, rows: RecordBatch, full_images: bool) -> ChangeBatch {
         let mut origin = Origin::with_capacity(ops.len());

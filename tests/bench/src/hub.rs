@@ -36,20 +36,19 @@ impl Process {
 
     /// Peak resident memory in megabytes (10^6 bytes).
     pub(crate) fn peak_mb(&self) -> Outcome<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).ok_or("no VmHWM")?;
-        let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).ok_or("no VmHWM")?;
-        Ok(kib * 1024.0 / 1e6)
+        Ok(self.status("VmHWM")? * 1024.0 / 1e6)
     }
 
     /// Resident megabytes now, and threads.
     pub(crate) fn size(&self) -> Outcome<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let number = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok()
-        };
-        Ok((number("VmRSS").ok_or("no VmRSS")? * 1024.0 / 1e6, number("Threads").ok_or("no Threads")?))
+        Ok((self.status("VmRSS")? * 1024.0 / 1e6, self.status("Threads")?))
+    }
+
+    /// A number of the kernel's page on it.
+    fn status(&self, name: &str) -> Outcome<f64> {
+        let page = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let number = page.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        number.ok_or_else(|| format!("no {name}").into())
     }
 
     /// Asks it to end and waits.

@@ -7,7 +7,9 @@
 
 use std::io::Read;
 
-use super::{Ended, Follower, Opened, blocking};
+use hub_sdk::Ended;
+
+use super::{Follower, Opened, blocking};
 use crate::config::Mode;
 use crate::reading::Reading;
 use crate::rows::{Bad, Trouble};

@@ -234,7 +234,7 @@ impl FilesConfig {
         fault(self.streams.is_empty(), "/streams", "is empty; name each stream with the pattern of its files");
         for (name, stream) in &self.streams {
             for (field, message) in stream.faults() {
-                let name = name.replace('~', "~0").replace('/', "~1");
+                let name = hub_sdk::pointer_part(name);
                 faults.push(ConfigFault { pointer: format!("/streams/{name}{field}"), message });
             }
         }

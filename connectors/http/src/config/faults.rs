@@ -35,7 +35,7 @@ pub(super) fn faults(config: &HttpConfig) -> Vec<ConfigFault> {
     faults.add(config.streams.is_empty(), "/streams", "is empty; name each stream with the path of its request");
     auth(config, &mut faults);
     for (name, stream) in &config.streams {
-        let at = format!("/streams/{}", name.replace('~', "~0").replace('/', "~1"));
+        let at = format!("/streams/{}", hub_sdk::pointer_part(name));
         let is_inside = config.streams.keys().any(|other| name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')));
         faults.add(is_inside, &at, "begins with the name of another stream and `/`; name it otherwise");
         let has_session = matches!(config.auth, Some(Auth::Session(_)));

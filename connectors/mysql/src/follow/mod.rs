@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub_sdk::model::{Checkpoint, StreamName};
-use hub_sdk::{BatchLimits, Delivery, ErrorKind, Outlet, SourceError};
+use hub_sdk::{BatchLimits, Delivery, Ended, ErrorKind, Outlet, SourceError};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -79,26 +79,8 @@ pub(crate) async fn follow(setup: Following, start: Located) -> Result<(), Sourc
         return Ok(());
     }
     match Follower::new(setup, link).turns().await {
-        Err(Stop::Failed(error)) => Err(error),
-        Err(Stop::Shut) | Ok(()) => Ok(()),
-    }
-}
-
-/// An error, or the outlet's end.
-enum Stop {
-    Failed(SourceError),
-    Shut,
-}
-
-impl From<SourceError> for Stop {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<hub_sdk::Shut> for Stop {
-    fn from(_: hub_sdk::Shut) -> Self {
-        Self::Shut
+        Err(Ended::Failed(error)) => Err(error),
+        Err(Ended::Shut) | Ok(()) => Ok(()),
     }
 }
 
@@ -144,7 +126,7 @@ impl Follower {
         }
     }
 
-    async fn turns(&mut self) -> Result<(), Stop> {
+    async fn turns(&mut self) -> Result<(), Ended> {
         loop {
             self.take_buffered().await?;
             if self.link.session.channel.fill_now().await.map_err(|error| self.failed(error))? {
@@ -159,12 +141,12 @@ impl Follower {
         }
     }
 
-    fn failed(&self, error: WireError) -> Stop {
-        Stop::Failed(Link::failed(error, &self.delivered))
+    fn failed(&self, error: WireError) -> Ended {
+        Ended::Failed(Link::failed(error, &self.delivered))
     }
 
     /// Takes every event that is already here.
-    async fn take_buffered(&mut self) -> Result<(), Stop> {
+    async fn take_buffered(&mut self) -> Result<(), Ended> {
         while let Some(packet) = self.link.session.channel.buffered() {
             loop {
                 let bytes = self.link.session.channel.bytes(packet);
@@ -184,7 +166,7 @@ impl Follower {
                         self.flush().await?;
                         return Err(match trouble {
                             Trouble::Wire(error) => self.failed(error),
-                            Trouble::Source(error) => Stop::Failed(error),
+                            Trouble::Source(error) => Ended::Failed(error),
                         });
                     }
                 }
@@ -204,14 +186,14 @@ impl Follower {
     }
 
     /// Waits for bytes or the clock.
-    async fn wait(&mut self) -> Result<(), Stop> {
+    async fn wait(&mut self) -> Result<(), Ended> {
         let in_the_midst = self.state.is_within() && self.state.tally.changes >= MANY;
         // Where nothing can be delivered before a moment anyway, what comes until then is read at once.
         let rest = self.delivery_due().or_else(|| in_the_midst.then(|| Instant::now() + Duration::from_millis(1)));
         if let Some(until) = rest {
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = self.outlet.shut() => return Err(Stop::Shut),
+                () = self.outlet.shut() => return Err(Ended::Shut),
             }
             return Ok(());
         }
@@ -219,13 +201,13 @@ impl Follower {
         let filled = tokio::select! {
             filled = self.link.session.channel.fill() => filled,
             () = sleep_until(idle) => Ok(()),
-            () = self.outlet.shut() => return Err(Stop::Shut),
+            () = self.outlet.shut() => return Err(Ended::Shut),
         };
         filled.map_err(|error| self.failed(error))
     }
 
     /// Closes all open batches and hands them over with the position that is behind them.
-    async fn flush(&mut self) -> Result<(), Stop> {
+    async fn flush(&mut self) -> Result<(), Ended> {
         let batches = self.state.close()?;
         if batches.is_empty() {
             return Ok(());
@@ -250,7 +232,7 @@ impl Follower {
         checkpoint
     }
 
-    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Stop> {
+    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Ended> {
         self.outlet.deliver(delivery).await?;
         self.last_delivery = Instant::now();
         self.last_advance = self.last_delivery;
@@ -258,7 +240,7 @@ impl Follower {
     }
 
     /// Moves the checkpoint on where other tables alone change.
-    async fn advance_idle(&mut self) -> Result<(), Stop> {
+    async fn advance_idle(&mut self) -> Result<(), Ended> {
         if self.last_advance.elapsed() < IDLE_ADVANCE {
             return Ok(());
         }
@@ -272,7 +254,7 @@ impl Follower {
     }
 
     /// Waits until the chunks of a stream that were read before the present transaction are handed over.
-    async fn wait_for_chunk(&mut self, index: usize) -> Result<(), Stop> {
+    async fn wait_for_chunk(&mut self, index: usize) -> Result<(), Ended> {
         self.flush().await?;
         let (land, outlet) = (Arc::clone(&self.land), self.outlet.clone());
         loop {
@@ -284,13 +266,13 @@ impl Follower {
             }
             tokio::select! {
                 () = landed => {}
-                () = outlet.shut() => return Err(Stop::Shut),
+                () = outlet.shut() => return Err(Ended::Shut),
             }
         }
     }
 
     /// Learns a table's columns as the log has them.
-    async fn learn(&mut self, index: usize, map: TableMap) -> Result<(), Stop> {
+    async fn learn(&mut self, index: usize, map: TableMap) -> Result<(), Ended> {
         let Some(stream) = self.state.streams.get(index) else { return Ok(()) };
         let (name, before) = (stream.name.clone(), stream.layout.clone());
         let mut session = match self.asking.take() {
@@ -334,13 +316,13 @@ impl Follower {
     }
 
     /// A table was emptied when a part of it was read before and another after: it is told empty, and the next run reads it.
-    async fn reread(&mut self, index: usize) -> Stop {
+    async fn reread(&mut self, index: usize) -> Ended {
         let batches = match self.state.close() {
             Ok(batches) => batches,
             Err(error) => return error.into(),
         };
         let mut checkpoint = self.checkpoint();
-        let Some(stream) = self.state.streams.get(index) else { return Stop::Shut };
+        let Some(stream) = self.state.streams.get(index) else { return Ended::Shut };
         let name = stream.name.clone();
         // No reader may say anything of the stream after this.
         let land = Arc::clone(&self.land);
@@ -349,7 +331,7 @@ impl Follower {
         if let Err(stop) = self.deliver(Delivery::new(batches, checkpoint)).await {
             return stop;
         }
-        Stop::Failed(
+        Ended::Failed(
             SourceError::new(ErrorKind::Unreachable, "reading the table")
                 .because("it was emptied while it was being read")
                 .advise("it is read anew by itself")

@@ -3,9 +3,9 @@
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::Encryption;
 use super::bytes::Bytes;
 use super::channel::Channel;
-use super::tls::Encryption;
 use super::{Address, ServerError, WireError};
 
 const MYSQL: u32 = 1;

@@ -5,7 +5,6 @@ mod channel;
 mod error;
 mod login;
 mod session;
-mod tls;
 
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use hub_sdk::Secret;
 pub(crate) use bytes::{Bytes, big, little};
 pub(crate) use channel::Packet;
 pub(crate) use error::{ServerError, WireError, code};
+pub(crate) use hub_sdk::tls::{Encryption, encryption};
 pub(crate) use session::{AnswerColumn, Row, Session, Step};
-pub(crate) use tls::{Encryption, encryption};
 
 /// Where and as whom to log in.
 #[derive(Clone, Debug)]

@@ -1,48 +1,15 @@
-//! Official documents in edXML (QCVN 102:2016/BTTTT): the header as columns, attachments as references to what is kept apart.
+//! Official documents in edXML as bodies, alone or with their attachments as further parts.
 
-use hub_sdk::records::{DocumentError, Fields, xml_rows};
-use serde_json::{Map, Value, json};
+use hub_sdk::edxml::{ATTACHMENTS, Attachment, Document, NO_EDXML};
+use serde_json::Value;
 
 use super::multipart::{self, Part};
 use crate::answer::{Refusal, sha256};
-use crate::attachments::{Content, path_of};
+use crate::attachments::Content;
 use crate::rows::Builder;
 
-/// Columns that come first; other elements of the header come behind them.
-pub(super) const COLUMNS: &[&str] = &[
-    "DocumentId",
-    "From_OrganId",
-    "From_OrganizationInCharge",
-    "From_OrganName",
-    "To",
-    "Code_CodeNumber",
-    "Code_CodeNotation",
-    "PromulgationInfo_Place",
-    "PromulgationInfo_PromulgationDate",
-    "DocumentType_Type",
-    "DocumentType_TypeName",
-    "Subject",
-    "Content",
-    "TraceHeaderList",
-    "Attachments",
-];
-/// Where an envelope is.
-const ENVELOPES: [&str; 2] = ["/edXML/edXMLEnvelope", "/edXMLEnvelope"];
-/// Where attachments are that stand in the document itself.
-const ENCODED: [&str; 4] = [
-    "/edXML/edXMLAttachmentEncoded/edXMLAttachment",
-    "/edXML/AttachmentEncoded/Attachment",
-    "/edXMLEnvelope/edXMLAttachmentEncoded/edXMLAttachment",
-    "/edXMLEnvelope/AttachmentEncoded/Attachment",
-];
-
 /// An attachment that came with the document.
-struct Attached {
-    id: String,
-    name: Option<String>,
-    media_type: Option<String>,
-    content: Vec<u8>,
-}
+type Attached = (Attachment, Vec<u8>);
 
 /// Reads one document, alone or as the first part of a multipart body.
 pub(super) fn read(media_type: &str, body: &[u8], builder: &mut Builder<'_>, contents: &mut Vec<Content>) -> Result<(), Refusal> {
@@ -57,111 +24,51 @@ pub(super) fn read(media_type: &str, body: &[u8], builder: &mut Builder<'_>, con
     };
     let place = parts.iter().position(is_document).ok_or_else(|| Refusal::bad("no part of the body is the document"))?;
     let root = parts.remove(place);
-    let attached = parts.into_iter().map(|part| Attached {
-        id: part.id,
-        name: part.file,
-        media_type: Some(part.media_type).filter(|kind| !kind.is_empty()),
-        content: part.content.into_owned(),
+    let attached = parts.into_iter().map(|part| {
+        let media_type = Some(part.media_type).filter(|kind| !kind.is_empty());
+        (Attachment { id: part.id, name: part.file, media_type }, part.content.into_owned())
     });
     document(super::text(&root.content)?, attached.collect(), builder, contents)
 }
 
-fn document(text: &str, attached: Vec<Attached>, builder: &mut Builder<'_>, contents: &mut Vec<Content>) -> Result<(), Refusal> {
-    let mut fields = Fields::new();
-    let mut envelope = "";
-    for path in ENVELOPES {
-        let rows = rows(text, &format!("{path}/edXMLHeader/MessageHeader"))?;
-        if let Some(header) = rows.into_iter().next() {
-            (fields, envelope) = (header, path);
-            break;
-        }
+fn document(text: &str, mut attached: Vec<Attached>, builder: &mut Builder<'_>, contents: &mut Vec<Content>) -> Result<(), Refusal> {
+    let document = Document::read(text).map_err(super::refused)?;
+    let Document { mut fields, references, encoded } = document.ok_or_else(|| Refusal::bad(format!("this is no edXML: {NO_EDXML}")))?;
+    for (one, letters) in encoded {
+        let content = multipart::unpack(letters.as_bytes()).map_err(|why| Refusal::bad(format!("attachment {}: {why}", one.id)))?;
+        attached.push((one, content));
     }
-    if envelope.is_empty() {
-        return Err(Refusal::bad("this is no edXML: there is no edXMLEnvelope with an edXMLHeader and its MessageHeader"));
-    }
-    // One receiver or many, one step of the way or many: always a list, so that the columns stay the same.
-    fields.retain(|(name, _)| name != "To" && !name.starts_with("To_") && !name.starts_with("TraceHeaderList"));
-    fields.push(("To".to_owned(), Some(list(rows(text, &format!("{envelope}/edXMLHeader/MessageHeader/To"))?))));
-    for parent in ["edXMLHeader", "edXMLHeader/MessageHeader"] {
-        let trace = rows(text, &format!("{envelope}/{parent}/TraceHeaderList/TraceHeader"))?;
-        if !trace.is_empty() {
-            fields.push(("TraceHeaderList".to_owned(), Some(list(trace))));
-            break;
-        }
-    }
-    let references = rows(text, &format!("{envelope}/edXMLBody/edXMLManifest/Reference"))?;
-    let attachments = references_of(references, with_encoded(text, attached)?, contents);
-    fields.push(("Attachments".to_owned(), Some(Value::Array(attachments).to_string())));
+    fields.push((ATTACHMENTS.to_owned(), Some(Value::Array(told(references, attached, contents)).to_string())));
     builder.push(&fields);
     Ok(())
 }
 
-/// The attachments that came as parts, and those in the document itself.
-fn with_encoded(text: &str, mut attached: Vec<Attached>) -> Result<Vec<Attached>, Refusal> {
-    for path in ENCODED {
-        for row in rows(text, path)? {
-            let id = field(&row, &["ContentId"]).unwrap_or_default().to_owned();
-            let Some(content) = field(&row, &["ContentTransferEncoded", "Content"]) else { continue };
-            let content = multipart::unpack(content.as_bytes()).map_err(|why| Refusal::bad(format!("attachment {id}: {why}")))?;
-            let own = |names| field(&row, names).map(str::to_owned);
-            attached.push(Attached { id, name: own(&["AttachmentName", "ContentName"]), media_type: own(&["ContentType"]), content });
-        }
-    }
-    Ok(attached)
-}
-
 /// Every reference of the manifest with its content, and what came without a reference.
-fn references_of(references: Vec<Fields>, attached: Vec<Attached>, contents: &mut Vec<Content>) -> Vec<Value> {
+fn told(references: Vec<Attachment>, attached: Vec<Attached>, contents: &mut Vec<Content>) -> Vec<Value> {
     let mut attached: Vec<Option<Attached>> = attached.into_iter().map(Some).collect();
     let mut told = Vec::new();
     for reference in references {
-        let id = field(&reference, &["ContentId", "href"]).unwrap_or_default().trim_start_matches("cid:").to_owned();
-        let name = field(&reference, &["AttachmentName", "ContentName", "Description"]).map(str::to_owned);
-        let media_type = field(&reference, &["ContentType"]).map(str::to_owned);
-        let is_meant = |one: &&mut Option<Attached>| one.as_ref().is_some_and(|one| one.id.trim_start_matches("cid:") == id);
+        let is_meant = |one: &&mut Option<Attached>| one.as_ref().is_some_and(|(one, _)| one.id.trim_start_matches("cid:") == reference.id);
         match attached.iter_mut().find(is_meant).and_then(Option::take) {
-            Some(one) => {
-                let (name, media_type) = (name.or_else(|| one.name.clone()), media_type.or_else(|| one.media_type.clone()));
-                told.push(kept(&id, name, media_type, one.content, contents));
+            Some((one, content)) => {
+                let (name, media_type) = (reference.name.or(one.name), reference.media_type.or(one.media_type));
+                told.push(kept(&Attachment { id: reference.id, name, media_type }, content, contents));
             }
-            // It may come another way; nothing of what was sent is lost.
-            None => {
-                told.push(json!({"content_id": id, "name": name, "content_type": media_type, "size": null, "sha256": null, "path": null}))
-            }
+            None => told.push(reference.missing()),
         }
     }
-    for one in attached.into_iter().flatten() {
-        told.push(kept(one.id.trim_start_matches("cid:"), one.name, one.media_type, one.content, contents));
+    for (one, content) in attached.into_iter().flatten() {
+        let id = one.id.trim_start_matches("cid:").to_owned();
+        told.push(kept(&Attachment { id, ..one }, content, contents));
     }
     told
 }
 
-fn kept(id: &str, name: Option<String>, media_type: Option<String>, content: Vec<u8>, contents: &mut Vec<Content>) -> Value {
-    let sha256 = sha256(&[&content]);
-    let told = json!({
-        "content_id": id, "name": name, "content_type": media_type, "size": content.len(), "sha256": sha256, "path": path_of(&sha256),
-    });
-    contents.push(Content { sha256, bytes: content });
+fn kept(attachment: &Attachment, bytes: Vec<u8>, contents: &mut Vec<Content>) -> Value {
+    let sha256 = sha256(&[&bytes]);
+    let told = attachment.told(bytes.len(), &sha256);
+    contents.push(Content { sha256, bytes });
     told
-}
-
-/// The elements at a path; none where the way to it is not there.
-fn rows(text: &str, path: &str) -> Result<Vec<Fields>, Refusal> {
-    let mut rows = Vec::new();
-    match xml_rows(text, path, |fields| rows.push(fields)) {
-        Ok(()) | Err(DocumentError::NoRows { .. }) => Ok(rows),
-        Err(error) => Err(super::refused(error)),
-    }
-}
-
-fn list(rows: Vec<Fields>) -> String {
-    let object = |fields: Fields| Value::Object(fields.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>());
-    Value::Array(rows.into_iter().map(object).collect()).to_string()
-}
-
-fn field<'a>(fields: &'a Fields, names: &[&str]) -> Option<&'a str> {
-    let named = names.iter().find_map(|wanted| fields.iter().find(|(name, _)| name == wanted));
-    named.and_then(|(_, value)| value.as_deref()).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

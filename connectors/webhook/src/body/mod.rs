@@ -78,7 +78,7 @@ impl Reader {
     pub(crate) fn standard_columns(format: Format) -> &'static [&'static str] {
         match format {
             Format::Cloudevents => cloudevents::COLUMNS,
-            Format::Edxml => edxml::COLUMNS,
+            Format::Edxml => &hub_sdk::edxml::COLUMNS,
             Format::Json | Format::Ndjson | Format::Xml => &[],
         }
     }

@@ -1,9 +1,8 @@
-//! rustls in libpq's modes.
+//! Encryption of a link to a database: its `tls:` section, and rustls in those modes, which are libpq's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hub_sdk::{ErrorKind, SourceError};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -11,16 +10,57 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::config::{TlsConfig, TlsMode};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-/// What a connection does about encryption. Serves SQL and replication connections alike.
+use crate::{ErrorKind, SourceError};
+
+/// Encryption of the link to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// How much is asked of the server.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// PEM file of the authorities that may have signed the server's certificate; relative to the configuration folder.
+    /// Without it, `verify-ca` and `verify-full` trust the public web authorities.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Whether `ca` is never looked at in this mode.
+    #[must_use]
+    pub fn ignores_ca(&self) -> bool {
+        self.ca.is_some() && matches!(self.mode, TlsMode::Disable | TlsMode::Prefer)
+    }
+}
+
+/// What is asked of the server's TLS, in libpq's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Never encrypted.
+    Disable,
+    /// Encrypted where the server offers it; the certificate is not checked.
+    #[default]
+    Prefer,
+    /// Always encrypted. The certificate is checked only where `ca` is given, and then as by `verify-ca`.
+    Require,
+    /// Always encrypted, and the certificate must be signed by a known authority.
+    VerifyCa,
+    /// As `verify-ca`, and the certificate must be made out to the host.
+    VerifyFull,
+}
+
+/// What a connection does about encryption.
 #[derive(Clone, Debug)]
 pub enum Encryption {
     /// Never asks for it.
     Never,
-    /// Asks, and goes on in clear where the server answers `N`.
+    /// Asks, and goes on in clear where the server offers none.
     IfOffered(Arc<ClientConfig>),
-    /// Asks, and fails where the server answers `N`.
+    /// Asks, and fails where the server offers none.
     Always(Arc<ClientConfig>),
 }
 
@@ -87,13 +127,13 @@ fn roots_of(file: &Path) -> Result<RootCertStore, SourceError> {
     Ok(roots)
 }
 
-/// Accepts any certificate, as libpq's `prefer` and `require` do: against listeners, not against impostors.
+/// Accepts any certificate, as `prefer` and `require` do: against listeners, not against impostors.
 #[derive(Debug)]
 struct Unchecked {
     provider: Arc<CryptoProvider>,
 }
 
-/// Checks the chain and not the name, as libpq's `verify-ca` does.
+/// Checks the chain and not the name, as `verify-ca` does.
 #[derive(Debug)]
 struct AnyName {
     inner: Arc<WebPkiServerVerifier>,
