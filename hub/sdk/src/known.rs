@@ -11,20 +11,67 @@
 //! a few old ones by taking their lines over, so that the segments hold at most about twice as many lines as there are rows.
 //!
 //! Keys are in the checkpoints topic in clear: protect it as the topics of rows are protected.
+//!
+//! # Memory
+//! A table of a province has millions of rows, so a key is in memory once, in one long text, and nothing is allocated for a
+//! row alone; a segment remembers its lines by the hashes of their keys. Two keys of one hash are told apart wherever it
+//! matters; where it does not, a line more is written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use hub_model::{Checkpoint, StreamName};
 use serde_json::Value;
+
+use crate::keys::{escape, unescape};
 
 /// The state of one row, as far as subscribers know it.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     digest: u64,
-    /// The segment whose line holds.
-    segment: u64,
+    /// Where its key is among the [`Keys`].
+    at: usize,
+    length: u32,
+    /// The segment whose line holds; 0 while none does.
+    segment: u32,
     /// The last look that saw it.
     seen: u32,
+}
+
+/// Keys of rows, one behind the other; those of rows that are gone are among them until they are many.
+#[derive(Debug, Default)]
+struct Keys {
+    text: String,
+    unused: usize,
+}
+
+impl Keys {
+    fn of(&self, entry: &Entry) -> &str {
+        self.text.get(entry.at..entry.at + entry.length as usize).unwrap_or_default()
+    }
+
+    /// Adds a key: where it is, and its length.
+    fn add(&mut self, key: &str) -> (usize, u32) {
+        let at = self.text.len();
+        self.text.push_str(key);
+        (at, u32::try_from(key.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes note that a key is no longer needed; moves the others together once every second byte is of such keys.
+    fn remove(&mut self, entry: Entry, rows: &mut HashTable<Entry>) {
+        self.unused += entry.length as usize;
+        if self.unused <= UNUSED_BYTES || self.unused <= self.text.len() / 2 {
+            return;
+        }
+        let mut text = String::with_capacity(self.text.len() - self.unused);
+        for entry in rows.iter_mut() {
+            let at = text.len();
+            text.push_str(self.of(entry));
+            entry.at = at;
+        }
+        *self = Self { text, unused: 0 };
+    }
 }
 
 /// How a row relates to what is known.
@@ -40,20 +87,26 @@ pub enum Noted {
     Twice,
 }
 
-/// Rows of one stream that subscribers know. About 80 bytes a row and its key.
+/// Rows of one stream that subscribers know: 50 to 90 bytes a row and the bytes of its key, and its line in the checkpoint.
 #[derive(Debug)]
 pub struct Known {
     prefix: String,
-    rows: HashMap<Box<str>, Entry>,
-    /// Lines of each segment that still stands, those that no longer hold among them.
-    segments: BTreeMap<u64, Vec<Box<str>>>,
-    /// Keys to write with the next delivery; deleted ones are no longer in `rows`.
-    dirty: Vec<Box<str>>,
+    rows: HashTable<Entry>,
+    keys: Keys,
+    hasher: DefaultHashBuilder,
+    /// Each segment that still stands: the hashes of its lines' keys, those that no longer hold among them.
+    segments: BTreeMap<u32, Vec<u64>>,
+    /// Hashes of the keys to write with the next delivery.
+    dirty: Vec<u64>,
+    /// Keys whose deletion is to be written with the next delivery.
+    gone: Vec<Box<str>>,
     look: u32,
 }
 
 /// Segments hold no more lines than this: a checkpoint is one Kafka record.
 const SEGMENT_LINES: usize = 8_192;
+/// Bytes of keys of rows that are gone for which it is not worth moving the others.
+const UNUSED_BYTES: usize = 64 << 10;
 
 impl Known {
     /// What a checkpoint says of a stream; empty where it says nothing.
@@ -61,12 +114,20 @@ impl Known {
     /// # Errors
     /// The first line that is not in the form, in words: the checkpoint was written by something else.
     pub fn restore(from: &Checkpoint, stream: &StreamName) -> Result<Self, String> {
-        let prefix = format!("known/{stream}/");
-        let mut known = Self { prefix, rows: HashMap::new(), segments: BTreeMap::new(), dirty: Vec::new(), look: 0 };
+        let mut known = Self {
+            prefix: format!("known/{stream}/"),
+            rows: HashTable::new(),
+            keys: Keys::default(),
+            hasher: DefaultHashBuilder::default(),
+            segments: BTreeMap::new(),
+            dirty: Vec::new(),
+            gone: Vec::new(),
+            look: 0,
+        };
         let mut segments = BTreeMap::new();
         for (partition, position) in from.iter() {
             let Some(number) = partition.strip_prefix(&known.prefix) else { continue };
-            let number: u64 = number.parse().map_err(|_| format!("checkpoint partition {partition} has no number"))?;
+            let number: u32 = number.parse().map_err(|_| format!("checkpoint partition {partition} has no number"))?;
             if let Some(position) = position {
                 segments.insert(number, position.as_str().ok_or_else(|| format!("checkpoint partition {partition} is no text"))?);
             }
@@ -77,21 +138,24 @@ impl Known {
         Ok(known)
     }
 
-    fn read_segment(&mut self, segment: u64, lines: &str) -> Result<(), String> {
-        let mut keys = Vec::new();
+    fn read_segment(&mut self, segment: u32, lines: &str) -> Result<(), String> {
+        let mut hashes = Vec::new();
         for (place, line) in lines.lines().enumerate() {
             let wrong = || format!("checkpoint partition {}{segment}, line {}: not `key TAB digest`", self.prefix, place + 1);
             let (key, digest) = line.split_once('\t').ok_or_else(wrong)?;
             let key = unescape(key);
+            hashes.push(self.hasher.hash_one(&*key));
             if digest == "-" {
-                self.rows.remove(&*key);
-            } else {
-                let digest = u64::from_str_radix(digest, 16).map_err(|_| wrong())?;
-                self.rows.insert(key.clone(), Entry { digest, segment, seen: 0 });
+                self.take(&key);
+                continue;
             }
-            keys.push(key);
+            let digest = u64::from_str_radix(digest, 16).map_err(|_| wrong())?;
+            match self.find(&key) {
+                Some(entry) => (entry.digest, entry.segment) = (digest, segment),
+                None => self.insert(&key, digest, segment),
+            }
         }
-        self.segments.insert(segment, keys);
+        self.segments.insert(segment, hashes);
         Ok(())
     }
 
@@ -110,7 +174,28 @@ impl Known {
     /// Whether a key is known.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
-        self.rows.contains_key(key)
+        self.rows.find(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key).is_some()
+    }
+
+    fn find(&mut self, key: &str) -> Option<&mut Entry> {
+        self.rows.find_mut(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key)
+    }
+
+    /// Adds a row that is not there.
+    fn insert(&mut self, key: &str, digest: u64, segment: u32) {
+        let (at, length) = self.keys.add(key);
+        let entry = Entry { digest, at, length, segment, seen: self.look };
+        let (hasher, keys) = (&self.hasher, &self.keys);
+        self.rows.insert_unique(hasher.hash_one(key), entry, |entry| hasher.hash_one(keys.of(entry)));
+    }
+
+    /// Takes a row out. False where it was not there.
+    fn take(&mut self, key: &str) -> bool {
+        let found = self.rows.find_entry(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key);
+        let Ok(found) = found else { return false };
+        let (entry, _) = found.remove();
+        self.keys.remove(entry, &mut self.rows);
+        true
     }
 
     /// Begins a look at the whole source: every row that is [`Known::note`]d from now on is present.
@@ -120,8 +205,8 @@ impl Known {
 
     /// Takes note of a row that is present in a state; `digest` is of everything that the stream tells of it.
     pub fn note(&mut self, key: &str, digest: u64) -> Noted {
-        let look = self.look;
-        if let Some(entry) = self.rows.get_mut(key) {
+        let (look, hash) = (self.look, self.hasher.hash_one(key));
+        if let Some(entry) = self.rows.find_mut(hash, |entry| self.keys.of(entry) == key) {
             if look != 0 && entry.seen == look {
                 return Noted::Twice;
             }
@@ -130,173 +215,127 @@ impl Known {
                 return Noted::Same;
             }
             entry.digest = digest;
-            self.dirty.push(key.into());
+            self.dirty.push(hash);
             return Noted::Changed;
         }
-        self.rows.insert(key.into(), Entry { digest, segment: 0, seen: look });
-        self.dirty.push(key.into());
+        self.insert(key, digest, 0);
+        self.dirty.push(hash);
         Noted::New
     }
 
     /// Takes note that a row is present in a state that cannot be told (a row at fault): it is not absent, and what subscribers
     /// know of it stands. Nothing where it is not known.
     pub fn keep(&mut self, key: &str) {
-        if let Some(entry) = self.rows.get_mut(key) {
-            entry.seen = self.look;
+        let look = self.look;
+        if let Some(entry) = self.find(key) {
+            entry.seen = look;
         }
     }
 
     /// Keys that the look, which is over, has not seen; in order. Tell their deletes, then [`Known::forget`] each.
     #[must_use]
     pub fn absent(&self) -> Vec<Box<str>> {
-        let unseen = self.rows.iter().filter(|(_, entry)| entry.seen != self.look);
-        let mut keys: Vec<_> = unseen.map(|(key, _)| key.clone()).collect();
+        let unseen = self.rows.iter().filter(|entry| entry.seen != self.look);
+        let mut keys: Vec<Box<str>> = unseen.map(|entry| self.keys.of(entry).into()).collect();
         keys.sort_unstable();
         keys
     }
 
     /// Takes note that a row is deleted. False where it was not known.
     pub fn forget(&mut self, key: &str) -> bool {
-        let was_known = self.rows.remove(key).is_some();
+        let was_known = self.take(key);
         if was_known {
-            self.dirty.push(key.into());
+            self.gone.push(key.into());
         }
         was_known
     }
 
     /// Writes what was noted since the last call into the checkpoint of the delivery that tells it.
     pub fn save(&mut self, checkpoint: &mut Checkpoint) {
+        self.clean(checkpoint);
         let mut dirty = std::mem::take(&mut self.dirty);
-        self.clean(&mut dirty, checkpoint);
         dirty.sort_unstable();
         dirty.dedup();
-        for keys in dirty.chunks(SEGMENT_LINES) {
-            let segment = self.segments.last_key_value().map_or(1, |(last, _)| last + 1);
-            let mut lines = String::new();
-            for key in keys {
-                escape(key, &mut lines);
-                match self.rows.get_mut(key) {
-                    Some(entry) => {
-                        entry.segment = segment;
-                        lines.push_str(&format!("\t{:x}\n", entry.digest));
-                    }
-                    None => lines.push_str("\t-\n"),
+        let mut segment = Segment::after(&self.segments);
+        for hash in dirty {
+            for entry in self.rows.iter_hash_mut(hash) {
+                let key = self.keys.of(entry);
+                if self.hasher.hash_one(key) == hash {
+                    entry.segment = segment.number;
+                    segment.add(key, hash, Some(entry.digest));
+                    segment.write_full(&self.prefix, &mut self.segments, checkpoint);
                 }
             }
-            checkpoint.set(format!("{}{segment}", self.prefix), Value::String(lines));
-            self.segments.insert(segment, keys.to_vec());
         }
+        for key in std::mem::take(&mut self.gone) {
+            // One that came again was written as what it is now.
+            if !self.contains(&key) {
+                segment.add(&key, self.hasher.hash_one(&*key), None);
+                segment.write_full(&self.prefix, &mut self.segments, checkpoint);
+            }
+        }
+        segment.write(&self.prefix, &mut self.segments, checkpoint);
     }
 
-    /// Takes the oldest segments out, and their lines that still hold into `dirty`, while most lines no longer hold.
-    fn clean(&mut self, dirty: &mut Vec<Box<str>>, checkpoint: &mut Checkpoint) {
+    /// Takes the oldest segments out, and their lines that still hold into what is to be written, while most lines no longer hold.
+    fn clean(&mut self, checkpoint: &mut Checkpoint) {
         let mut lines: usize = self.segments.values().map(Vec::len).sum();
         // A handful of segments is not worth the trouble; a delivery takes over no more than two segments' worth.
         let mut room = SEGMENT_LINES * 2;
         while lines > 2 * self.rows.len() + SEGMENT_LINES || self.segments.len() > 64 + 2 * (self.rows.len() / SEGMENT_LINES) {
             let Some(oldest) = self.segments.first_entry().filter(|oldest| oldest.get().len() <= room) else { return };
-            let (segment, keys) = oldest.remove_entry();
-            room -= keys.len();
-            lines -= keys.len();
-            checkpoint.remove(format!("{}{segment}", self.prefix));
+            let (number, hashes) = oldest.remove_entry();
+            room -= hashes.len();
+            lines -= hashes.len();
+            checkpoint.remove(format!("{}{number}", self.prefix));
             // A line of a deleted row was needed only while an older line of the row stood; this one is the oldest.
-            dirty.extend(keys.into_iter().filter(|key| self.rows.get(key).is_some_and(|entry| entry.segment == segment)));
+            self.dirty.extend(hashes.into_iter().filter(|hash| self.rows.iter_hash(*hash).any(|entry| entry.segment == number)));
         }
     }
 }
 
-/// A digest of a row's values for [`Known::note`]: the same values give the same on every machine and in every version.
-///
-/// FNV-1a with 64 bits and a final mix. Two states of *one* key that collide would hide a change: 1 in 2^64 of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Digest(u64);
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
+/// Lines that are being written.
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    lines: String,
+    hashes: Vec<u64>,
 }
 
-impl Digest {
-    /// Adds one value; null is not the same as empty.
-    pub fn value(&mut self, value: Option<&[u8]>) {
-        match value {
-            None => self.bytes(&[0xff]),
-            Some(value) => {
-                self.bytes(&(value.len() as u64).to_le_bytes());
-                self.bytes(value);
-            }
+impl Segment {
+    /// An empty one behind all others.
+    fn after(segments: &BTreeMap<u32, Vec<u64>>) -> Self {
+        let number = segments.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        Self { number, lines: String::new(), hashes: Vec::new() }
+    }
+
+    /// Adds the line of a key, with its digest or as deleted.
+    fn add(&mut self, key: &str, hash: u64, digest: Option<u64>) {
+        escape(key, &mut self.lines);
+        match digest {
+            Some(digest) => self.lines.push_str(&format!("\t{digest:x}\n")),
+            None => self.lines.push_str("\t-\n"),
+        }
+        self.hashes.push(hash);
+    }
+
+    /// Writes it where no further line has room, and begins the next one.
+    fn write_full(&mut self, prefix: &str, segments: &mut BTreeMap<u32, Vec<u64>>, checkpoint: &mut Checkpoint) {
+        if self.hashes.len() >= SEGMENT_LINES {
+            self.write(prefix, segments, checkpoint);
         }
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    fn write(&mut self, prefix: &str, segments: &mut BTreeMap<u32, Vec<u64>>, checkpoint: &mut Checkpoint) {
+        if self.hashes.is_empty() {
+            return;
         }
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.shrink_to_fit();
+        checkpoint.set(format!("{prefix}{}", self.number), Value::String(std::mem::take(&mut self.lines)));
+        segments.insert(self.number, hashes);
+        *self = Self::after(segments);
     }
-
-    /// The digest of everything that was added.
-    #[must_use]
-    pub fn finish(self) -> u64 {
-        let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        mixed ^ (mixed >> 33)
-    }
-}
-
-/// A key of several parts as one text, and back: a JSON list of texts, or the text itself where there is one part.
-#[must_use]
-pub fn join_key(parts: &[&str]) -> String {
-    match parts {
-        [only] if !only.starts_with('[') => (*only).to_owned(),
-        parts => Value::from(parts.to_vec()).to_string(),
-    }
-}
-
-/// The parts of a key that [`join_key`] made.
-#[must_use]
-pub fn split_key(key: &str) -> Vec<String> {
-    if key.starts_with('[')
-        && let Ok(parts) = serde_json::from_str(key)
-    {
-        return parts;
-    }
-    vec![key.to_owned()]
-}
-
-/// Writes a text so that it fits between tabs in one line of a checkpoint partition.
-pub fn escape(key: &str, into: &mut String) {
-    for letter in key.chars() {
-        match letter {
-            '\t' => into.push_str("\\t"),
-            '\n' => into.push_str("\\n"),
-            '\r' => into.push_str("\\r"),
-            '\\' => into.push_str("\\\\"),
-            other => into.push(other),
-        }
-    }
-}
-
-/// The text that [`escape`] wrote.
-#[must_use]
-pub fn unescape(key: &str) -> Box<str> {
-    if !key.contains('\\') {
-        return key.into();
-    }
-    let mut plain = String::with_capacity(key.len());
-    let mut letters = key.chars();
-    while let Some(letter) = letters.next() {
-        plain.push(match letter {
-            '\\' => match letters.next() {
-                Some('t') => '\t',
-                Some('n') => '\n',
-                Some('r') => '\r',
-                Some(other) => other,
-                None => '\\',
-            },
-            other => other,
-        });
-    }
-    plain.into()
 }
 
 #[cfg(test)]
@@ -392,21 +431,50 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_several_parts_come_apart_again() {
-        for parts in [vec!["a"], vec!["[a"], vec!["", "x\"y"], vec!["1", "2", "3"]] {
-            assert_eq!(split_key(&join_key(&parts)), parts);
+    fn keys_of_rows_that_are_gone_leave_their_memory_and_the_others_stand() {
+        let mut known = Known::restore(&Checkpoint::empty(), &stream()).unwrap();
+        known.begin_look();
+        for row in 0..20_000u64 {
+            known.note(&format!("key of row {row}"), row);
         }
+        let before = known.keys.text.len();
+        for row in 0..20_000u64 {
+            assert!(row % 10 == 0 || known.forget(&format!("key of row {row}")));
+        }
+        assert!(known.keys.text.len() < before / 3, "{} of {before} bytes", known.keys.text.len());
+        known.begin_look();
+        for row in (0..20_000u64).step_by(10) {
+            assert_eq!(known.note(&format!("key of row {row}"), row), Noted::Same, "row {row}");
+        }
+        assert_eq!(known.len(), 2_000);
     }
 
     #[test]
-    fn a_digest_tells_null_from_empty_and_where_a_value_ends() {
-        let digest = |values: &[Option<&str>]| {
-            let mut digest = Digest::default();
-            values.iter().for_each(|value| digest.value(value.map(str::as_bytes)));
-            digest.finish()
-        };
-        assert_ne!(digest(&[None]), digest(&[Some("")]));
-        assert_ne!(digest(&[Some("ab"), Some("c")]), digest(&[Some("a"), Some("bc")]));
-        assert_eq!(digest(&[Some("Đ")]), digest(&[Some("Đ")]));
+    fn a_row_that_is_gone_and_comes_again_in_one_delivery_is_known_as_it_came() {
+        let mut checkpoint = Checkpoint::empty();
+        let mut known = Known::restore(&checkpoint, &stream()).unwrap();
+        known.note("a", 1);
+        saved(&mut known, &mut checkpoint);
+        known.forget("a");
+        assert_eq!(known.note("a", 2), Noted::New);
+        saved(&mut known, &mut checkpoint);
+        let mut known = Known::restore(&checkpoint, &stream()).unwrap();
+        assert_eq!(known.note("a", 2), Noted::Same);
+        known.note("b", 1);
+        known.forget("b");
+        saved(&mut known, &mut checkpoint);
+        assert!(!Known::restore(&checkpoint, &stream()).unwrap().contains("b"));
+    }
+
+    #[test]
+    fn a_row_costs_less_than_a_hundred_bytes() {
+        let mut known = Known::restore(&Checkpoint::empty(), &stream()).unwrap();
+        for row in 0..500_000u64 {
+            known.note(&format!("{row:012}"), row);
+        }
+        known.save(&mut Checkpoint::empty());
+        let segments: usize = known.segments.values().map(|hashes| hashes.capacity() * 8).sum();
+        let bytes = known.rows.allocation_size() + known.keys.text.capacity() + segments;
+        assert!(bytes < 100 * 500_000, "{} bytes a row", bytes / 500_000);
     }
 }
