@@ -65,6 +65,27 @@ async fn check_holds_mappings_against_the_source_and_says_what_would_fit() {
 }
 
 #[test]
+fn a_delivery_that_has_not_come_yet_is_a_note_and_no_fault_of_its_mapping() {
+    let setup = Setup::with_config("config: {}", STREAM);
+    let folder = setup.folder.join("in");
+    std::fs::create_dir(&folder).unwrap();
+    let config = format!("{{folder: {}, streams: {{nguoi: {{pattern: nguoi*.csv}}}}}}", folder.display());
+    let streams =
+        STREAM.replace("public.nguoi", "nguoi").replace("id: id", "id: CAST(id AS BIGINT)").replace("phi", "CAST(phi AS DECIMAL(14,2))");
+    setup.write_system(&format!("system: demo\nconnector: files\nconfig: {config}\nstreams:\n{streams}"));
+    let (code, text) = said(&setup, &["check"]);
+    assert_eq!(code, Some(0), "{text}");
+    let notes: Vec<&str> = text.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 2, "{text}");
+    assert!(notes[0].contains("fits nguoi*.csv yet") && notes[1].contains("the columns of nguoi are not known yet"), "{text}");
+
+    std::fs::write(folder.join("nguoi1.csv"), "id,ten,phi\n1,Lan,5\n").unwrap();
+    let (code, text) = said(&setup, &["check", setup.folder.to_str().unwrap(), "--config", "/nowhere"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("field born: the source has no column sinh"), "{text}");
+}
+
+#[test]
 fn a_mapping_that_no_source_can_fit_is_refused_before_anything_reaches_kafka() {
     let config = "config: {host: 127.0.0.1, port: 1, database: x, user: hub, slot: SLOT}";
     let setup = Setup::with_config(config, &STREAM.replace("vn_date(sinh)", "vn_dat(sinh)").replace("name: ten", "nam: ten"));

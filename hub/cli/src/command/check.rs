@@ -2,6 +2,7 @@
 //!
 //! What the files alone tell comes from [`Folder`], which `hub apply` and `hub run` hold to as well. Here the sources are asked too.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -21,8 +22,9 @@ use crate::table::{print_json, print_line, table};
 /// Options of `hub check`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Only this system; all without.
-    system: Option<String>,
+    /// Only this system, or all of this configuration folder; all of --config without.
+    #[arg(value_name = "SYSTEM|FOLDER")]
+    what: Option<String>,
     /// Look at the files alone: connect to nothing.
     #[arg(long)]
     offline: bool,
@@ -42,13 +44,17 @@ struct Remark {
 /// Checks the folder, then each system against its source.
 pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure> {
     let kinds = hub_connectors::kinds();
-    let folder = Folder::read(&global.config, &kinds);
+    // `hub run` and `hub apply` are given a folder; here it may be one too.
+    let other = options.what.as_ref().map(Path::new).filter(|folder| folder.join("hub.yaml").is_file());
+    let (directory, only) = other.map_or((global.config.as_path(), options.what.as_ref()), |folder| (folder, None));
+    let folder = Folder::read(directory, &kinds);
     let mut remarks: Vec<Remark> = folder.faults.iter().map(from_fault).collect();
-    let known = folder.systems.len();
-    let wanted = |system: &&LoadedSystem| options.system.as_ref().is_none_or(|name| *name == system.desired.spec.system);
+    let wanted = |system: &&LoadedSystem| only.is_none_or(|name| *name == system.desired.spec.system);
     let systems: Vec<&LoadedSystem> = folder.systems.iter().filter(wanted).collect();
-    if let Some(name) = options.system.as_ref().filter(|_| systems.is_empty() && folder.faults.is_empty()) {
-        return Err(Failure::Usage(format!("there is no system {name} among the {known} of {}", global.config.display())));
+    if let Some(name) = only.filter(|_| systems.is_empty() && folder.faults.is_empty()) {
+        let known: Vec<&str> = folder.systems.iter().map(|system| system.desired.spec.system.as_str()).collect();
+        let hint = crate::config::schema::suggest(name, &known);
+        return Err(Failure::Usage(format!("there is no system {name} in {}; {hint}", directory.display())));
     }
     if !options.offline {
         for system in &systems {
@@ -108,7 +114,13 @@ async fn look(system: &LoadedSystem, kinds: &[Kind]) -> Vec<Remark> {
         Err(error) => return trouble(error.report()),
     };
     match connector.discover().await {
-        Ok(shapes) => remarks.extend(check_streams(system, &shapes)),
+        // What a probe says of a stream is not said again where the stream stands.
+        Ok(shapes) => {
+            let found = check_streams(system, &shapes);
+            let is_new = |remark: &Remark| remarks.iter().all(|told| (&told.code, &told.message) != (&remark.code, &remark.message));
+            let new: Vec<Remark> = found.into_iter().filter(is_new).collect();
+            remarks.extend(new);
+        }
         // A probe that already says why the source cannot be used is enough.
         Err(error) if remarks.iter().all(|remark| !remark.fatal) => remarks.extend(trouble(error.report())),
         Err(_) => {}
@@ -134,6 +146,12 @@ fn check_streams(system: &LoadedSystem, shapes: &[StreamShape]) -> Vec<Remark> {
             continue;
         };
         remarks.extend(shape.findings.iter().map(|finding| from_finding(name, &place, finding)));
+        // A delivery that has not come yet: without any column there is nothing that a mapping could be held against.
+        if shape.schema.fields().is_empty() {
+            let message = format!("the columns of {} are not known yet, so its mapping is not held against them", stream.source);
+            remarks.push(remark(name, &place, false, "columns-unknown", message, Some("run `hub check` again then".to_owned())));
+            continue;
+        }
         let Some(Ok(canonical)) = desired.schemas.get(&stream.entity).map(|text| CanonicalSchema::parse(text)) else { continue };
         let Some(spec) = placed(system, at) else { continue };
         let planned = plan(&PlanInput {
