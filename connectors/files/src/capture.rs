@@ -201,7 +201,8 @@ impl Follower {
         let (name, manner) = (opened.entry.name.clone(), self.manner(told));
         let mut reading = match blocking(move || Reading::open(file, &name, manner, held)).await? {
             Ok(reading) => reading,
-            Err((held, trouble)) => {
+            Err(refused) => {
+                let (held, trouble) = *refused;
                 self.held = Some(held);
                 return self.give_up(&opened, look, told, trouble).await;
             }

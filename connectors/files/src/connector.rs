@@ -229,7 +229,7 @@ impl Files {
     async fn reading(&self, name: &StreamName, entry: &Entry, manner: Manner, held: Held) -> Result<Reading, SourceError> {
         let fetched = self.store.fetch(&entry.name).await.map_err(|error| self.lost(error).of(name.clone()))?;
         let file = entry.name.clone();
-        let opened = blocking(move || Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)).await?;
+        let opened = blocking(move || Reading::open(fetched.file, &file, manner, held).map_err(|refused| refused.1)).await?;
         opened.map_err(|trouble| self.told(trouble, entry).of(name.clone()))
     }
 
@@ -240,7 +240,7 @@ impl Files {
         let manner = Manner { must_have: false, ..self.manner(name)? };
         let held = self.held(name)?;
         let columns = blocking(move || {
-            let mut reading = Reading::open(fetched.file, &file, manner, held).map_err(|(_, trouble)| trouble)?;
+            let mut reading = Reading::open(fetched.file, &file, manner, held).map_err(|refused| refused.1)?;
             if !reading.has_header() {
                 reading.step(BatchLimits { rows: 1_000, ..BatchLimits::default() })?;
             }

@@ -79,10 +79,10 @@ pub(crate) struct Slice {
 
 impl Reading {
     /// Opens a file. What the stream keeps comes back with an error.
-    pub(crate) fn open(file: File, name: &str, manner: Manner, mut held: Held) -> Result<Self, (Held, Trouble)> {
+    pub(crate) fn open(file: File, name: &str, manner: Manner, mut held: Held) -> Result<Self, Box<(Held, Trouble)>> {
         let body = match Self::body(file, &manner, &mut held) {
             Ok(body) => body,
-            Err(trouble) => return Err((held, trouble)),
+            Err(trouble) => return Err(Box::new((held, trouble))),
         };
         held.known.begin_look();
         Ok(Self { held, name: name.to_owned(), manner, ops: Vec::new(), faults: Vec::new(), body })
@@ -225,7 +225,7 @@ mod tests {
         file.write_all(bytes).unwrap();
         let known = Known::restore(&Checkpoint::empty(), &StreamName::new("s").unwrap()).unwrap();
         let held = Held { known, columns: Columns::default(), table: None };
-        let mut reading = Reading::open(file, "a", manner, held).map_err(|(_, trouble)| trouble)?;
+        let mut reading = Reading::open(file, "a", manner, held).map_err(|refused| refused.1)?;
         while !reading.step(BatchLimits::default())? {
             reading.slice().unwrap();
         }

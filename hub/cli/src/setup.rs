@@ -14,6 +14,8 @@ use crate::http;
 /// Waits until Kafka answers, saying so; a hub may be started before its Kafka. `tell` is given what is waited for.
 pub(crate) async fn wait_for_kafka(config: &KafkaConfig, tell: &impl Fn(String)) -> Result<(), Failure> {
     tell(format!("waiting for Kafka at {}: it has not answered yet", config.brokers));
+    // Its silence is told after a quarter of a minute: until then one should know what is waited for.
+    tracing::info!(brokers = config.brokers, "connecting to Kafka");
     let mut back_off = hub_engine::policy::BackOff::new(Duration::from_millis(500), Duration::from_secs(10));
     loop {
         match hub_engine::reach_kafka(config).await {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hub_tests_e2e::{BROKERS, Setup, Source};
+use hub_tests_e2e::{BROKERS, Setup, Source, root};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
 
@@ -83,6 +83,31 @@ fn a_delivery_that_has_not_come_yet_is_a_note_and_no_fault_of_its_mapping() {
     let (code, text) = said(&setup, &["check", setup.folder.to_str().unwrap(), "--config", "/nowhere"]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("field born: the source has no column sinh"), "{text}");
+}
+
+#[test]
+fn the_example_that_each_page_begins_with_is_accepted_as_it_stands() {
+    let connectors = root().join("connectors");
+    let pages = std::fs::read_dir(&connectors).unwrap().map(|entry| entry.unwrap().path().join("README.md"));
+    let pages: Vec<_> = pages.filter(|page| page.exists()).chain([root().join("README.md")]).collect();
+    let setup = Setup::with_config("config: {}", STREAM);
+    let (_, kinds) = said(&setup, &["connectors", "list", "--json"]);
+    assert_eq!(pages.len(), kinds.lines().count() + 1, "a page of each connector and the project's own: {kinds}");
+
+    std::fs::remove_file(setup.folder.join("schemas")).unwrap();
+    std::os::unix::fs::symlink(root().join("schemas"), setup.folder.join("schemas")).unwrap();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        for secret in example.split("${file:").skip(1).map(|rest| rest.split('}').next().unwrap()) {
+            let file = setup.folder.join(secret);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "x").unwrap();
+        }
+        setup.write_system(example);
+        let (code, told) = said(&setup, &["check", "--offline"]);
+        assert_eq!(code, Some(0), "{}: {told}", page.display());
+    }
 }
 
 #[test]
