@@ -96,11 +96,18 @@ pub struct Known {
     hasher: DefaultHashBuilder,
     /// Each segment that still stands: the hashes of its lines' keys, those that no longer hold among them.
     segments: BTreeMap<u32, Vec<u64>>,
-    /// Hashes of the keys to write with the next delivery.
-    dirty: Vec<u64>,
-    /// Keys whose deletion is to be written with the next delivery.
-    gone: Vec<Box<str>>,
+    /// What is to be written with the next delivery.
+    dirty: Vec<Line>,
     look: u32,
+}
+
+/// A line to write.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    /// Of the rows whose keys have this hash, as they are when it is written.
+    Rows(u64),
+    /// Of a deleted row. One that came again meanwhile is written as what it is.
+    Gone(Box<str>),
 }
 
 /// Segments hold no more lines than this: a checkpoint is one Kafka record.
@@ -121,7 +128,6 @@ impl Known {
             hasher: DefaultHashBuilder::default(),
             segments: BTreeMap::new(),
             dirty: Vec::new(),
-            gone: Vec::new(),
             look: 0,
         };
         let mut segments = BTreeMap::new();
@@ -144,15 +150,16 @@ impl Known {
             let wrong = || format!("checkpoint partition {}{segment}, line {}: not `key TAB digest`", self.prefix, place + 1);
             let (key, digest) = line.split_once('\t').ok_or_else(wrong)?;
             let key = unescape(key);
-            hashes.push(self.hasher.hash_one(&*key));
+            let hash = self.hasher.hash_one(&*key);
+            hashes.push(hash);
             if digest == "-" {
-                self.take(&key);
+                self.take(hash, &key);
                 continue;
             }
             let digest = u64::from_str_radix(digest, 16).map_err(|_| wrong())?;
-            match self.find(&key) {
+            match self.find(hash, &key) {
                 Some(entry) => (entry.digest, entry.segment) = (digest, segment),
-                None => self.insert(&key, digest, segment),
+                None => self.insert(hash, &key, digest, segment),
             }
         }
         self.segments.insert(segment, hashes);
@@ -177,21 +184,21 @@ impl Known {
         self.rows.find(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key).is_some()
     }
 
-    fn find(&mut self, key: &str) -> Option<&mut Entry> {
-        self.rows.find_mut(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key)
+    fn find(&mut self, hash: u64, key: &str) -> Option<&mut Entry> {
+        self.rows.find_mut(hash, |entry| self.keys.of(entry) == key)
     }
 
     /// Adds a row that is not there.
-    fn insert(&mut self, key: &str, digest: u64, segment: u32) {
+    fn insert(&mut self, hash: u64, key: &str, digest: u64, segment: u32) {
         let (at, length) = self.keys.add(key);
         let entry = Entry { digest, at, length, segment, seen: self.look };
         let (hasher, keys) = (&self.hasher, &self.keys);
-        self.rows.insert_unique(hasher.hash_one(key), entry, |entry| hasher.hash_one(keys.of(entry)));
+        self.rows.insert_unique(hash, entry, |entry| hasher.hash_one(keys.of(entry)));
     }
 
     /// Takes a row out. False where it was not there.
-    fn take(&mut self, key: &str) -> bool {
-        let found = self.rows.find_entry(self.hasher.hash_one(key), |entry| self.keys.of(entry) == key);
+    fn take(&mut self, hash: u64, key: &str) -> bool {
+        let found = self.rows.find_entry(hash, |entry| self.keys.of(entry) == key);
         let Ok(found) = found else { return false };
         let (entry, _) = found.remove();
         self.keys.remove(entry, &mut self.rows);
@@ -206,7 +213,7 @@ impl Known {
     /// Takes note of a row that is present in a state; `digest` is of everything that the stream tells of it.
     pub fn note(&mut self, key: &str, digest: u64) -> Noted {
         let (look, hash) = (self.look, self.hasher.hash_one(key));
-        if let Some(entry) = self.rows.find_mut(hash, |entry| self.keys.of(entry) == key) {
+        if let Some(entry) = self.find(hash, key) {
             if look != 0 && entry.seen == look {
                 return Noted::Twice;
             }
@@ -215,19 +222,19 @@ impl Known {
                 return Noted::Same;
             }
             entry.digest = digest;
-            self.dirty.push(hash);
+            self.dirty.push(Line::Rows(hash));
             return Noted::Changed;
         }
-        self.insert(key, digest, 0);
-        self.dirty.push(hash);
+        self.insert(hash, key, digest, 0);
+        self.dirty.push(Line::Rows(hash));
         Noted::New
     }
 
     /// Takes note that a row is present in a state that cannot be told (a row at fault): it is not absent, and what subscribers
     /// know of it stands. Nothing where it is not known.
     pub fn keep(&mut self, key: &str) {
-        let look = self.look;
-        if let Some(entry) = self.find(key) {
+        let (look, hash) = (self.look, self.hasher.hash_one(key));
+        if let Some(entry) = self.find(hash, key) {
             entry.seen = look;
         }
     }
@@ -243,9 +250,9 @@ impl Known {
 
     /// Takes note that a row is deleted. False where it was not known.
     pub fn forget(&mut self, key: &str) -> bool {
-        let was_known = self.take(key);
+        let was_known = self.take(self.hasher.hash_one(key), key);
         if was_known {
-            self.gone.push(key.into());
+            self.dirty.push(Line::Gone(key.into()));
         }
         was_known
     }
@@ -256,25 +263,42 @@ impl Known {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
         dirty.dedup();
-        let mut segment = Segment::after(&self.segments);
-        for hash in dirty {
-            for entry in self.rows.iter_hash_mut(hash) {
-                let key = self.keys.of(entry);
-                if self.hasher.hash_one(key) == hash {
-                    entry.segment = segment.number;
-                    segment.add(key, hash, Some(entry.digest));
-                    segment.write_full(&self.prefix, &mut self.segments, checkpoint);
+        for lines in dirty.chunks(SEGMENT_LINES) {
+            let number = self.segments.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+            let (mut text, mut hashes) = (String::new(), Vec::with_capacity(lines.len()));
+            for line in lines {
+                self.write(line, number, &mut text, &mut hashes);
+            }
+            if !hashes.is_empty() {
+                checkpoint.set(format!("{}{number}", self.prefix), Value::String(text));
+                self.segments.insert(number, hashes);
+            }
+        }
+    }
+
+    /// Writes what a line stands for into a segment, and the hashes of its keys.
+    fn write(&mut self, line: &Line, segment: u32, text: &mut String, hashes: &mut Vec<u64>) {
+        match line {
+            Line::Rows(hash) => {
+                for entry in self.rows.iter_hash_mut(*hash) {
+                    let key = self.keys.of(entry);
+                    if self.hasher.hash_one(key) == *hash {
+                        entry.segment = segment;
+                        escape(key, text);
+                        text.push_str(&format!("\t{:x}\n", entry.digest));
+                        hashes.push(*hash);
+                    }
+                }
+            }
+            Line::Gone(key) => {
+                let hash = self.hasher.hash_one(&**key);
+                if self.find(hash, key).is_none() {
+                    escape(key, text);
+                    text.push_str("\t-\n");
+                    hashes.push(hash);
                 }
             }
         }
-        for key in std::mem::take(&mut self.gone) {
-            // One that came again was written as what it is now.
-            if !self.contains(&key) {
-                segment.add(&key, self.hasher.hash_one(&*key), None);
-                segment.write_full(&self.prefix, &mut self.segments, checkpoint);
-            }
-        }
-        segment.write(&self.prefix, &mut self.segments, checkpoint);
     }
 
     /// Takes the oldest segments out, and their lines that still hold into what is to be written, while most lines no longer hold.
@@ -289,52 +313,9 @@ impl Known {
             lines -= hashes.len();
             checkpoint.remove(format!("{}{number}", self.prefix));
             // A line of a deleted row was needed only while an older line of the row stood; this one is the oldest.
-            self.dirty.extend(hashes.into_iter().filter(|hash| self.rows.iter_hash(*hash).any(|entry| entry.segment == number)));
+            let holds = |hash: &u64| self.rows.iter_hash(*hash).any(|entry| entry.segment == number);
+            self.dirty.extend(hashes.into_iter().filter(holds).map(Line::Rows));
         }
-    }
-}
-
-/// Lines that are being written.
-#[derive(Debug)]
-struct Segment {
-    number: u32,
-    lines: String,
-    hashes: Vec<u64>,
-}
-
-impl Segment {
-    /// An empty one behind all others.
-    fn after(segments: &BTreeMap<u32, Vec<u64>>) -> Self {
-        let number = segments.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
-        Self { number, lines: String::new(), hashes: Vec::new() }
-    }
-
-    /// Adds the line of a key, with its digest or as deleted.
-    fn add(&mut self, key: &str, hash: u64, digest: Option<u64>) {
-        escape(key, &mut self.lines);
-        match digest {
-            Some(digest) => self.lines.push_str(&format!("\t{digest:x}\n")),
-            None => self.lines.push_str("\t-\n"),
-        }
-        self.hashes.push(hash);
-    }
-
-    /// Writes it where no further line has room, and begins the next one.
-    fn write_full(&mut self, prefix: &str, segments: &mut BTreeMap<u32, Vec<u64>>, checkpoint: &mut Checkpoint) {
-        if self.hashes.len() >= SEGMENT_LINES {
-            self.write(prefix, segments, checkpoint);
-        }
-    }
-
-    fn write(&mut self, prefix: &str, segments: &mut BTreeMap<u32, Vec<u64>>, checkpoint: &mut Checkpoint) {
-        if self.hashes.is_empty() {
-            return;
-        }
-        let mut hashes = std::mem::take(&mut self.hashes);
-        hashes.shrink_to_fit();
-        checkpoint.set(format!("{prefix}{}", self.number), Value::String(std::mem::take(&mut self.lines)));
-        segments.insert(self.number, hashes);
-        *self = Self::after(segments);
     }
 }
 

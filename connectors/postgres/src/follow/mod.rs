@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow::error::ArrowError;
 use hub_sdk::model::{Checkpoint, StreamName};
-use hub_sdk::{BatchLimits, Delivery, ErrorKind, Outlet, SourceError, now_micros};
+use hub_sdk::{BatchLimits, Delivery, Ended, ErrorKind, Outlet, SourceError, now_micros};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -75,27 +75,6 @@ pub(crate) async fn follow(setup: FollowSetup) -> Result<(), SourceError> {
         return Ok(());
     }
     Follower::new(setup, link).run().await
-}
-
-/// Why the loop ends without an error.
-struct OutletShut;
-
-/// An error, or the outlet's end.
-enum Stop {
-    Failed(SourceError),
-    Shut,
-}
-
-impl From<SourceError> for Stop {
-    fn from(error: SourceError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<OutletShut> for Stop {
-    fn from(_: OutletShut) -> Self {
-        Self::Shut
-    }
 }
 
 /// The transaction that is being received.
@@ -212,15 +191,15 @@ impl Follower {
 
     async fn run(mut self) -> Result<(), SourceError> {
         match self.turns().await {
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Shut) | Ok(()) => {
+            Err(Ended::Failed(error)) => Err(error),
+            Err(Ended::Shut) | Ok(()) => {
                 self.link.close().await;
                 Ok(())
             }
         }
     }
 
-    async fn turns(&mut self) -> Result<(), Stop> {
+    async fn turns(&mut self) -> Result<(), Ended> {
         loop {
             self.take_buffered().await?;
             let eagerness = if self.rest().is_none() { Eagerness::LookTwice } else { Eagerness::LookOnce };
@@ -239,7 +218,7 @@ impl Follower {
     }
 
     /// Takes every message that is already here.
-    async fn take_buffered(&mut self) -> Result<(), Stop> {
+    async fn take_buffered(&mut self) -> Result<(), Ended> {
         loop {
             let Some(message) = self.link.next()? else { return Ok(()) };
             match message {
@@ -275,7 +254,7 @@ impl Follower {
     }
 
     /// Waits for bytes, acknowledgements, chunks or the clock.
-    async fn wait(&mut self) -> Result<(), Stop> {
+    async fn wait(&mut self) -> Result<(), Ended> {
         let rest = self.rest();
         if rest.is_some() {
             self.link.rest()?;
@@ -293,7 +272,7 @@ impl Follower {
             () = self.acknowledged.changed.notified() => {}
             () = sleep_until(rest.unwrap_or(next_status)), if rest.is_some() => {}
             () = sleep_until(next_status) => {}
-            () = self.outlet.shut() => return Err(Stop::Shut),
+            () = self.outlet.shut() => return Err(Ended::Shut),
             chunk = chunk => chunk_came = Some(chunk),
         }
         match chunk_came {
@@ -307,7 +286,7 @@ impl Follower {
     }
 
     /// Closes all open batches and hands them over with the position that is behind them.
-    async fn flush(&mut self) -> Result<(), Stop> {
+    async fn flush(&mut self) -> Result<(), Ended> {
         let mut closed = std::mem::take(&mut self.state.closed);
         for index in 0..self.state.streams.len() {
             if let Some(batch) = self.state.close(index)? {
@@ -338,7 +317,7 @@ impl Follower {
     }
 
     /// Hands a delivery over; while it waits for room, the server goes on hearing from us.
-    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Stop> {
+    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Ended> {
         let outlet = self.outlet.clone();
         let mut handing = pin!(outlet.deliver(delivery));
         loop {
@@ -346,7 +325,7 @@ impl Follower {
             tokio::select! {
                 biased;
                 handed = &mut handing => {
-                    handed.map_err(|_shut| OutletShut)?;
+                    handed?;
                     break;
                 }
                 () = self.acknowledged.changed.notified() => {}
@@ -364,7 +343,7 @@ impl Follower {
     }
 
     /// Delivers the slice that waits, once the stream of changes has passed its watermark.
-    async fn deliver_chunk_if_due(&mut self) -> Result<(), Stop> {
+    async fn deliver_chunk_if_due(&mut self) -> Result<(), Ended> {
         let passed = self.state.open.is_none() && self.waiting.as_ref().is_some_and(|chunk| self.state.seen >= chunk.high);
         if !passed {
             return Ok(());
@@ -402,7 +381,7 @@ impl Follower {
     }
 
     /// Moves the position of a source whose changes concern nobody, so that its WAL can be forgotten.
-    async fn advance_idle(&mut self) -> Result<(), Stop> {
+    async fn advance_idle(&mut self) -> Result<(), Ended> {
         let State { open, reached, seen, tally, .. } = &self.state;
         let behind = seen.0.saturating_sub(reached.resume_lsn.0);
         let due = behind >= IDLE_BYTES || (behind > 0 && self.last_advance.elapsed() >= IDLE_ADVANCE);
@@ -418,7 +397,7 @@ impl Follower {
     }
 
     /// A type was made since the catalogue was read.
-    async fn reload_types(&mut self, relation: Relation) -> Result<(), Stop> {
+    async fn reload_types(&mut self, relation: Relation) -> Result<(), Ended> {
         let client = self.server.connection().await?;
         self.state.catalogue = Catalogue::load(&client).await?;
         self.state.relate(relation, Types::Fresh)?;

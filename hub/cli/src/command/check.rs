@@ -53,8 +53,7 @@ pub(crate) async fn run(global: &Global, options: Options) -> Result<(), Failure
     let systems: Vec<&LoadedSystem> = folder.systems.iter().filter(wanted).collect();
     if let Some(name) = only.filter(|_| systems.is_empty() && folder.faults.is_empty()) {
         let known: Vec<&str> = folder.systems.iter().map(|system| system.desired.spec.system.as_str()).collect();
-        let hint = crate::config::schema::suggest(name, &known);
-        return Err(Failure::Usage(format!("there is no system {name} in {}; {hint}", directory.display())));
+        return Err(super::no_such_system(name, &known, directory.display()));
     }
     if !options.offline {
         for system in &systems {

@@ -39,6 +39,11 @@ fn hub_file(directory: &Path) -> Result<HubFile, Failure> {
     folder.hub.ok_or(Failure::Config(folder.faults))
 }
 
+/// A system was named that is not in `place`.
+fn no_such_system(name: &str, known: &[&str], place: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("there is no system {name} in {place}; {}", crate::config::schema::suggest(name, known)))
+}
+
 /// A folder's `hub.yaml` and one of its systems, whose mappings may be used.
 fn system_of(directory: &Path, name: &str) -> Result<(HubFile, LoadedSystem), Failure> {
     let (hub, system) = unfinished_system(directory, name)?;
@@ -54,8 +59,7 @@ fn unfinished_system(directory: &Path, name: &str) -> Result<(HubFile, LoadedSys
         (Some(hub), Some(system)) => Ok((hub, system)),
         (_, None) if folder.faults.is_empty() => {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let hint = crate::config::schema::suggest(name, &known);
-            Err(Failure::Usage(format!("there is no system {name} in {}; {hint}", directory.display())))
+            Err(no_such_system(name, &known, directory.display()))
         }
         _ => Err(Failure::Config(folder.faults)),
     }

@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
-use crate::config::schema::suggest;
 use crate::config::{Folder, HubFile, secrets};
 use crate::desired::{DesiredState, Step};
 use crate::failure::Failure;
@@ -128,8 +127,7 @@ fn refuse_unknown<'a>(systems: &[Desired], names: impl Iterator<Item = &'a Strin
     let known: Vec<&str> = systems.iter().map(|desired| desired.spec.system.as_str()).collect();
     for name in names {
         if !known.contains(&name.as_str()) {
-            let hint = suggest(name, &known);
-            return Err(Failure::Usage(format!("there is no system {name} in the folder; {hint}")));
+            return Err(super::no_such_system(name, &known, "the folder"));
         }
     }
     Ok(())
